@@ -1,0 +1,38 @@
+"""synccache: faster diffusion-transformer video generation without retraining, with lips still in sync.
+
+>>> import synccache
+>>> with synccache.cached(pipe, "synccache", threshold=0.12, mask=person) as handle:
+...     video = pipe(image=portrait, audio=speech)
+>>> print(handle.trace.summary())
+"""
+
+from .api import apply, cached, methods, remove
+from .engine.anatomy import Anatomy
+from .engine.handle import Handle
+from .engine.method import Method
+from .engine.notices import Notice
+from .engine.trace import Trace
+from .errors import Conflict, InputError, SynccacheError, UnsupportedModel
+from .planner.plan import Plan
+from .planner.profile import profile
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Anatomy",
+    "Conflict",
+    "Handle",
+    "InputError",
+    "Method",
+    "Notice",
+    "Plan",
+    "SynccacheError",
+    "Trace",
+    "UnsupportedModel",
+    "__version__",
+    "apply",
+    "cached",
+    "methods",
+    "profile",
+    "remove",
+]

@@ -1,0 +1,42 @@
+"""What the anatomies share: class names, patch sizes, token grids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..engine.anatomy import Grid, original_class, tensors_in
+
+
+def is_named(model: nn.Module, *names: str) -> bool:
+    """Whether the model's class, or one that it derives from, has one of these names."""
+    return any(cls.__name__ in names for cls in original_class(model).__mro__)
+
+
+def attribute(model: nn.Module, name: str, default: Any = None) -> Any:
+    """``model.name``, or ``model.config.name``."""
+    config = getattr(model, "config", None)
+    found = getattr(model, name, None) if name in vars(model) or config is None else None
+    return found if found is not None else getattr(config, name, getattr(model, name, default))
+
+
+def patch_of(model: nn.Module) -> tuple[int, int, int]:
+    """(t, h, w) of a patch, from ``patch_size`` as one, two or three numbers."""
+    size = attribute(model, "patch_size", 1)
+    sizes = (size,) if isinstance(size, int) else tuple(size)
+    return (1, sizes[0], sizes[-1]) if len(sizes) < 3 else (sizes[0], sizes[1], sizes[2])
+
+
+def video_grid(latent: str, patch: tuple[int, int, int]) -> Grid:
+    """Token grid of a latent [B, C, T, H, W], or of a list of [C, T, H, W]."""
+
+    def grid(arguments: Mapping[str, Any]) -> tuple[int, int, int] | None:
+        tensors: list[Tensor] = tensors_in(arguments.get(latent))
+        if not tensors or tensors[0].ndim < 4:
+            return None
+        t, h, w = tensors[0].shape[-3:]
+        return t // patch[0], h // patch[1], w // patch[2]
+
+    return grid

@@ -1,0 +1,25 @@
+"""The built-in portrait model: Wan blocks, audio modules between them and after the last."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ..engine.anatomy import Anatomy
+from .parts import attribute, is_named, patch_of, video_grid
+
+_PLAN = Path(__file__).parent.parent / "portrait" / "assets" / "plan.json"
+
+
+def recognise(model: nn.Module) -> Anatomy | None:
+    """Anatomy of a ``PortraitTransformer``; video tokens come first, motion tokens follow."""
+    if not is_named(model, "PortraitTransformer"):
+        return None
+    return Anatomy(
+        name="portrait",
+        blocks=tuple(model.blocks),
+        sites=tuple(model.inject_after),
+        streams={"WanTransformerBlock": {"hidden_states": 0}},
+        grid=video_grid("hidden_states", patch_of(model)),
+        width=attribute(model, "dim"),
+        plan=_PLAN if _PLAN.is_file() else None,
+    )

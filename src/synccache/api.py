@@ -1,0 +1,158 @@
+"""Attaching a method to a model, and taking it off again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from torch import nn
+
+from . import anatomies
+from . import methods as recipes
+from .engine.anatomy import Anatomy, original_class
+from .engine.conflicts import refuse_if_occupied
+from .engine.document import read_document
+from .engine.engine import Engine
+from .engine.handle import SETTINGS_SCHEMA, SETTINGS_VERSION, Handle, handle_of
+from .engine.method import Method
+from .errors import InputError
+from .methods.recipe import Recipe
+from .methods.settings import COMMON, check, unknown
+from .planner.plan import Plan
+
+
+def apply(
+    target: Any,
+    method: str | Method | None = None,
+    *,
+    settings: str | Path | None = None,
+    anatomy: Anatomy | None = None,
+    **given: Any,
+) -> Handle:
+    """Attach a method to a transformer, or to a pipeline's transformer(s).
+
+    Args:
+        target: an ``nn.Module``, or an object with ``.transformer`` (and perhaps ``.transformer_2``, ``.scheduler``).
+        method: a name from ``methods()`` (default ``"synccache"``), or a ``Method`` composed by hand.
+        settings: a file that ``handle.save`` wrote, for method and settings; what is given besides goes before it.
+        anatomy: what the model is made of, where it can't be recognised.
+        given: the method's settings (``methods()[name].settings``) and those of the engine:
+            ``mask`` (see ``Handle.mask``), ``steps`` (length of a run where no scheduler tells), ``branches``
+            (``"shared"`` or ``"separate"`` decisions), ``storage_dtype`` and ``storage_device`` of stored values,
+            ``group`` (process group over which ranks agree).
+
+    Returns:
+        The handle; ``handle.remove()`` or ``remove(target)`` takes it off. A cache of ours that is already attached is
+        replaced.
+
+    Raises:
+        InputError: an unknown method or setting, or a value that can't be used.
+        UnsupportedModel: the model's anatomy can't be told.
+        Conflict: another cache, or a whole-model compile, is on the model.
+
+    Example:
+        >>> handle = synccache.apply(pipe, "synccache", threshold=0.12, mask=person)
+    """
+    models = transformers_of(target)
+    if settings is not None:
+        saved = read_document(settings, SETTINGS_SCHEMA, SETTINGS_VERSION)
+        method = method if method is not None else saved.get("method")
+        if not isinstance(saved.get("settings"), dict):
+            raise InputError(f"{settings} has no settings in it. Write it with handle.save(path).")
+        given = {**saved["settings"], **given} if method == saved.get("method") else given
+    pipeline = None if isinstance(target, nn.Module) and models[0] is target else target
+    for model in models:
+        refuse_if_occupied(model, pipeline)
+    known = tuple(anatomy or anatomies.find(m) for m in models[:1]) + tuple(anatomies.find(m) for m in models[1:])
+    built, complete = _build(method if method is not None else "synccache", given, known[0])
+    engine = Engine(
+        built, models, known,
+        pipeline=pipeline, plan=complete.get("plan"), steps=complete["steps"], shared=complete["branches"] == "shared",
+        storage_dtype=complete["storage_dtype"], storage_device=complete["storage_device"], group=complete["group"],
+    )  # fmt: skip
+    handle = Handle(engine, {k: v for k, v in complete.items() if k != "mask"} | _plan_path(given), known)
+    handle.mask = complete["mask"]
+    remove(target)
+    return handle.attach()
+
+
+def remove(target: Any) -> None:
+    """Take our cache off a transformer, a pipeline or a handle's model; nothing happens where there is none."""
+    if isinstance(target, Handle):
+        target.remove()
+        return
+    for model in transformers_of(target):
+        handle = handle_of(model)
+        if handle is not None:
+            handle.remove()
+
+
+@contextmanager
+def cached(target: Any, method: str | Method | None = None, **given: Any) -> Iterator[Handle]:
+    """``apply`` for the length of a ``with`` block; takes ``apply``'s arguments and gives its handle."""
+    handle = apply(target, method, **given)
+    try:
+        yield handle
+    finally:
+        handle.remove()
+
+
+def methods() -> Mapping[str, Recipe]:
+    """All methods by name; each has ``summary``, ``paper``, ``settings`` and ``info()``."""
+    return MappingProxyType(dict(recipes.RECIPES))
+
+
+def transformers_of(target: Any) -> list[nn.Module]:
+    """The transformers of a pipeline, or the module itself.
+
+    Raises:
+        InputError: it is neither.
+    """
+    found = [getattr(target, name, None) for name in ("transformer", "transformer_2")]
+    models = [m for m in found if isinstance(m, nn.Module)]
+    if isinstance(target, nn.Module) and _has_forward(target):
+        return [target]
+    if models:
+        return models
+    raise InputError(
+        f"{type(target).__name__} is neither an nn.Module nor a pipeline with a .transformer. Pass one of these."
+    )
+
+
+def _has_forward(module: nn.Module) -> bool:
+    return getattr(original_class(module), "forward", None) is not nn.Module.forward
+
+
+def _build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy) -> tuple[Method, dict[str, Any]]:
+    if isinstance(method, Method):
+        valid = {**COMMON, "plan": None}
+        for name, value in given.items():
+            if name not in valid:
+                raise InputError(unknown("setting", name, valid, "beside a composed Method"))
+            check(name, value)
+        settings = {**valid, **given}
+        return method, {**settings, "plan": _plan(settings["plan"], None, anatomy)}
+    if not isinstance(method, str):
+        raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
+    recipe = recipes.find(method)
+    settings = recipes.complete(recipe, given, anatomy.name)
+    if "plan" in recipe.settings:
+        settings["plan"] = _plan(settings["plan"], anatomy.plan, anatomy)
+    return recipe.build(settings), settings
+
+
+def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
+    chosen = given if given is not None else shipped
+    if chosen is None:
+        return None
+    plan = chosen if isinstance(chosen, Plan) else Plan.load(chosen)
+    plan.check(anatomy)
+    return plan
+
+
+def _plan_path(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What to keep of the plan among the settings: what the user gave, so that it can be saved."""
+    return {"plan": given.get("plan")}

@@ -1,0 +1,102 @@
+"""What a model is made of: an ``Anatomy`` is all that the engine knows about a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+Grid = Callable[[Mapping[str, Any]], "tuple[int, int, int] | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class Anatomy:
+    """What a transformer is made of.
+
+    Args:
+        name: the family's name, ``"wan-s2v"``.
+        blocks: the transformer blocks, in the order in which they run.
+        timestep: name of the forward's timestep argument.
+        latent: name of the forward's latent argument (a tensor, or a list of tensors).
+        sites: indices of the blocks after which the model adds conditioning; None: found on a computed step.
+        streams: for a block class's name, ``{argument: position in the output}`` of each stream, the one with the video
+            tokens first; empty: recorded on a computed step.
+        rising: True where the timestep goes up from noise to sample.
+        grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
+        offset: index of the first video token.
+        width: number of channels of a token, for telling plans apart.
+        plan: the plan file shipped for this model, if any.
+        breaks: indices of the blocks after which the token sequence changes: no segment spans these.
+        fixed: indices of the blocks that are never left out.
+
+    Example:
+        >>> anatomy = Anatomy("mine", tuple(model.layers), timestep="t", latent="x")
+        >>> synccache.apply(model, "synccache", anatomy=anatomy)
+    """
+
+    name: str
+    blocks: tuple[nn.Module, ...]
+    timestep: str = "timestep"
+    latent: str = "hidden_states"
+    sites: tuple[int, ...] | None = None
+    streams: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rising: bool = False
+    grid: Grid | None = None
+    offset: int = 0
+    width: int | None = None
+    plan: Path | None = None
+    breaks: tuple[int, ...] = ()
+    fixed: tuple[int, ...] = ()
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """``breaks``, the ends of runs of like-classed blocks, and both sides of ``fixed`` blocks."""
+        classes = [original_class(block) for block in self.blocks]
+        changes = {i for i, (a, b) in enumerate(pairwise(classes)) if a is not b}
+        return tuple(sorted(changes | set(self.breaks) | set(self.fixed) | {i - 1 for i in self.fixed if i > 0}))
+
+    def identity(self) -> dict[str, Any]:
+        """What a plan must agree with to be used on this model."""
+        sites = None if self.sites is None else list(self.sites)
+        return {"anatomy": self.name, "blocks": len(self.blocks), "sites": sites, "width": self.width}
+
+
+def original_class(module: nn.Module) -> type:
+    """The module's class as it was before synccache attached to it, and before ``torch.compile`` wrapped it."""
+    inner = module._modules.get("_orig_mod")
+    return original_class(inner) if inner is not None else getattr(type(module), "_synccache_base", type(module))
+
+
+@lru_cache(maxsize=256)
+def argument_names(cls: type) -> tuple[str, ...]:
+    """Names of the forward's arguments in order, without ``self`` and ``*args``/``**kwargs``."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = list(inspect.signature(cls.forward).parameters.values())[1:]
+    return tuple(p.name for p in parameters if p.kind not in kinds)
+
+
+def bind(cls: type, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name, as the class's forward would see them; defaults are left out."""
+    return {**dict(zip(argument_names(cls), args, strict=False)), **kwargs}
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """All tensors in nested lists, tuples and dictionaries, in order."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [t for item in value for t in tensors_in(item)]
+    return []
+
+
+def version(tensor: Tensor) -> int | None:
+    """The tensor's in-place version; None where there is none (made under ``torch.inference_mode``)."""
+    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,153 @@
+"""One block within a call: run it, record it, or leave it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from .anatomy import bind, original_class
+from .call import Call
+from .capture import Capture
+from .decide import decide
+from .history import Anchor, add_forecast
+from .structure import Structure, take_apart
+from .types import Action, Context, Region
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+
+def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+    """Block ``index`` is called: probe blocks run, then the gate decides, then regions are filled in or recorded."""
+    structure = engine.structures[call.expert]
+    bound = bind(original_class(structure.anatomy.blocks[index]), args, kwargs)
+    probe = engine.method.gate.probe
+    call.blocks_called += 1
+    if call.decision is None and index >= probe:
+        decide(engine, call, None)
+    region = call.regions.get(index)
+    if call.decision is not None and region is not None and call.decision.of(region) is Action.FILL:
+        filled = _fill(engine, call, structure, region, index, bound)
+        if filled is not None:
+            return filled
+    inputs = _streams(structure, index, bound)
+    structure.enter(index, bound)
+    capture = _capture(engine, call, region) if call.decision is not None and region is not None else None
+    if capture is not None:
+        capture.enter(index, inputs)
+    output = run(*args, **kwargs)
+    fits = structure.leave(index, bound, output)
+    call.blocks_run += 1
+    outputs = _outputs(structure, index, output) if fits else {}
+    if capture is not None and region is not None:
+        _leave(engine, call, structure, capture, index, inputs, outputs)
+    if call.decision is None and index == probe - 1:
+        decide(engine, call, next(iter(outputs.values()), None))
+    return output
+
+
+def close_captures(engine: Engine, call: Call) -> None:
+    """Turn what is still being summed into anchors."""
+    for capture in list(call.captures.values()):
+        _store(engine, call, capture)
+
+
+def _streams(structure: Structure, index: int, bound: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {n: bound[n] for n in structure.streams(index) if isinstance(bound.get(n), Tensor)}
+
+
+def _outputs(structure: Structure, index: int, output: Any) -> dict[str, Tensor]:
+    leaves: list[Any] = []
+    take_apart(output, leaves)
+    return {n: leaves[p] for n, p in structure.streams(index).items()}
+
+
+# -- computed ----------------------------------------------------------------------------------------------------
+
+
+def _capture(engine: Engine, call: Call, region: Region) -> Capture | None:
+    if region.id not in call.captures:
+        assert call.position is not None
+        for history in call.session.anchors_of(call.expert, call.position.branch, region).values():
+            history.make_room()
+        call.captures[region.id] = Capture(region)
+    return call.captures[region.id]
+
+
+def _leave(
+    engine: Engine, call: Call, structure: Structure, capture: Capture, index: int, inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+) -> None:  # fmt: skip
+    if set(outputs) != set(inputs):
+        capture.valid = False
+        return
+    capture.leave(index, outputs, index in structure.joined)
+    if capture.parted is not None:
+        structure.part(capture.parted)
+        capture.parted = None
+    if index == capture.region.last:
+        _store(engine, call, capture)
+
+
+def _store(engine: Engine, call: Call, capture: Capture) -> None:
+    call.captures.pop(capture.region.id, None)
+    sums = capture.finish()
+    place = call.position
+    if sums is None or place is None:
+        return
+    for stream, total in sums.items():
+        dtype = engine.storage_dtype or capture.dtypes[stream]
+        value = total.to(device=engine.storage_device or total.device, dtype=dtype)
+        history = call.session.history(
+            call.expert, place.branch, capture.region, stream, engine.method.forecaster.anchors
+        )
+        history.push(float(place.step), value)
+        if engine.on_anchor is not None:
+            engine.on_anchor(call, capture.region, stream, history.anchors[0])
+
+
+# -- left out ----------------------------------------------------------------------------------------------------
+
+
+def _fill(
+    engine: Engine, call: Call, structure: Structure, region: Region, index: int, bound: Mapping[str, Any]
+) -> Any:
+    """The output of a block that is left out; None if it has to be computed after all."""
+    streams = _streams(structure, index, bound)
+    if region.id not in call.begun:
+        assert call.position is not None and call.step is not None
+        histories = call.session.anchors_of(call.expert, call.position.branch, region)
+        fits = set(histories) == set(streams) and all(
+            h.anchors[0].value.shape == streams[n].shape for n, h in histories.items()
+        )
+        if not fits or not structure.can_skip(region.members):
+            engine.notices.say("misfit", f"What was stored for {region.id} doesn't fit this call, so it is computed.")
+            return None
+        call.begun.add(region.id)
+        main = next(iter(streams))
+        values = {n: _forecast(engine, call, n == main, x, histories[n].anchors) for n, x in streams.items()}
+        if region.value == "absorbed":
+            call.held[region.id] = values
+        else:
+            streams = values
+    if region.value == "absorbed" and index == region.last:
+        streams = call.held.pop(region.id)
+    return structure.skipped_output(index, streams)
+
+
+def _forecast(engine: Engine, call: Call, main: bool, value: Tensor, anchors: list[Anchor]) -> Tensor:
+    forecaster = engine.method.forecaster
+    times = tuple(a.time for a in anchors)
+    assert call.step is not None
+    anatomy = engine.structures[call.expert].anatomy
+    mask = None
+    if forecaster.split is not None and main:
+        mask = engine.video_tokens(call, value)[1]
+    context = Context(call.step, mask, anatomy.offset)
+    if times not in call.weights:
+        call.weights[times] = forecaster.weights(times, float(call.step.index), context)
+    groups = forecaster.split.groups(value, context) if forecaster.split is not None else None
+    weights = call.weights[times]
+    return add_forecast(value, [a.value for a in anchors], weights if groups is not None else weights[:1], groups)

@@ -1,0 +1,90 @@
+"""Measuring a region's residual while its blocks run.
+
+Every block's input is subtracted from, and its output added to, one float32 sum: nothing has to be kept alive or
+cloned, and what the model (or the block itself) writes in place afterwards does no harm. Where one block's output is
+known to reach the next untouched, the two cancel and both passes are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .anatomy import version
+from .types import Region
+
+
+class Capture:
+    """The running sum of one region on one computed call, per stream.
+
+    Attributes:
+        sums: float32 (or wider) tensors by stream.
+        dtypes: the streams' own.
+        valid: False once something was missed; the region then has no anchor for this call.
+        parted: index of the block after which an expected hand-over didn't happen, or None.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.sums: dict[str, Tensor] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+        self.valid = True
+        self.parted: int | None = None
+        self._pending: tuple[int, dict[str, Tensor], dict[str, int | None]] | None = None
+
+    def enter(self, index: int, inputs: Mapping[str, Tensor]) -> None:
+        """Block ``index`` is about to run on ``inputs``."""
+        if self.region.value == "absorbed" and self.sums:
+            return
+        if self._pending is not None:
+            before, outputs, versions = self._pending
+            same = all(outputs.get(n) is x and versions[n] == version(x) for n, x in inputs.items())
+            if same and before == index - 1:
+                self._pending = None
+                return
+            self.parted = before
+            self._settle_pending()
+        for name, x in inputs.items():
+            self._add(name, x, -1)
+
+    def leave(self, index: int, outputs: Mapping[str, Tensor], joined: bool) -> None:
+        """Block ``index`` gave ``outputs``; ``joined``: the region's next block should receive just them."""
+        if self.region.value == "absorbed":
+            if index == self.region.last:
+                for name, x in outputs.items():
+                    self._add(name, x, 1)
+        elif joined and index < self.region.last:
+            self._pending = (index, dict(outputs), {n: version(x) for n, x in outputs.items()})
+        else:
+            for name, x in outputs.items():
+                self._add(name, x, 1)
+
+    def finish(self) -> dict[str, Tensor] | None:
+        """The residuals by stream; None if something was missed."""
+        self._settle_pending()
+        return self.sums if self.valid and self.sums else None
+
+    def _settle_pending(self) -> None:
+        if self._pending is None:
+            return
+        _, outputs, versions = self._pending
+        self._pending = None
+        for name, x in outputs.items():
+            if version(x) != versions[name]:
+                self.valid = False  # overwritten before it could be added
+            else:
+                self._add(name, x, 1)
+
+    def _add(self, name: str, x: Tensor, sign: int) -> None:
+        x = x.detach()
+        held = self.sums.get(name)
+        if held is None:
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            self.dtypes[name] = x.dtype
+            self.sums[name] = torch.neg(wide) if sign < 0 else wide.clone()
+        elif held.shape != x.shape:
+            self.valid = False
+        else:
+            held.add_(x, alpha=sign)

@@ -1,0 +1,31 @@
+"""A method: one choice on each axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .types import Forecaster, Gate, Scope
+
+
+@dataclass(frozen=True)
+class Method:
+    """WHEN × WHERE × HOW.
+
+    Args:
+        gate: when a step is computed.
+        scope: which parts of the transformer are filled in on the other steps.
+        forecaster: how their values are predicted.
+        name: for traces and messages.
+        shorten: number of steps to which the pipeline's schedule is cut (for controls), or None.
+
+    Example:
+        >>> from synccache import gates, scopes, forecasters
+        >>> method = Method(gates.Interval(3), scopes.WholeStack(), forecasters.Lagrange(order=1))
+        >>> synccache.apply(pipe, method)
+    """
+
+    gate: Gate
+    scope: Scope
+    forecaster: Forecaster
+    name: str = "custom"
+    shorten: int | None = None

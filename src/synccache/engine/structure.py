@@ -1,0 +1,155 @@
+"""What computed calls teach about one transformer's blocks: streams, output structures, what happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from .anatomy import Anatomy, argument_names, original_class, version
+
+_STREAM_NAMES = ("hidden_states", "x", "img", "hidden", "sample", "tokens")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """Stands for the output's value number ``position`` in a recorded output structure."""
+
+    position: int
+
+
+def take_apart(output: Any, leaves: list[Any]) -> Any:
+    """The output's structure with a ``Leaf`` for each value; the values are appended to ``leaves``."""
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return type(output)(*(take_apart(o, leaves) for o in output))
+    if isinstance(output, list | tuple):
+        return type(output)(take_apart(o, leaves) for o in output)
+    if type(output) is dict:
+        return {k: take_apart(v, leaves) for k, v in output.items()}
+    leaves.append(output)
+    return Leaf(len(leaves) - 1)
+
+
+def put_together(template: Any, leaves: Mapping[int, Any]) -> Any:
+    """The inverse of ``take_apart``."""
+    if isinstance(template, Leaf):
+        return leaves[template.position]
+    if isinstance(template, tuple) and hasattr(template, "_fields"):
+        return type(template)(*(put_together(t, leaves) for t in template))
+    if isinstance(template, list | tuple):
+        return type(template)(put_together(t, leaves) for t in template)
+    return {k: put_together(v, leaves) for k, v in template.items()}
+
+
+class Structure:
+    """Recorded facts about one expert's blocks.
+
+    Attributes:
+        anatomy: as given, plus the injection sites, breaks and fixed blocks that were found.
+        settled: True once a whole computed call was seen.
+        joined: indices of the blocks whose output the next block receives untouched.
+    """
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self.settled = False
+        self.joined: set[int] = set()
+        self._classes = [original_class(b) for b in anatomy.blocks]
+        self._streams: dict[type, dict[str, int]] = {}
+        self._templates: dict[int, Any] = {}
+        self._others: dict[int, dict[int, Any]] = {}
+        self._sites: set[int] = set()
+        self._breaks: set[int] = set()
+        self._fixed: set[int] = set()
+        self._evidence: dict[type, dict[str, int]] = {}
+        self._left: tuple[int, list[Any], list[int | None]] | None = None
+        for cls in set(self._classes):
+            if cls.__name__ in anatomy.streams:
+                self._streams[cls] = dict(anatomy.streams[cls.__name__])
+
+    def streams(self, index: int) -> dict[str, int]:
+        """``{argument: position in the output}`` of block ``index``; a single-output block's first guess is its first
+        stream-named argument, which the first computed call confirms or corrects."""
+        cls = self._classes[index]
+        if cls in self._streams:
+            return self._streams[cls]
+        names = argument_names(cls)
+        return {next((n for n in names if n in _STREAM_NAMES), names[0] if names else "hidden_states"): 0}
+
+    def enter(self, index: int, bound: Mapping[str, Any]) -> None:
+        """Block ``index`` is about to be computed with ``bound`` arguments."""
+        if self.settled or self._left is None:
+            return
+        before, leaves, versions = self._left
+        self._left = None
+        if before != index - 1:
+            return
+        if self._classes[before] is self._classes[index]:
+            for position, leaf in enumerate(leaves):
+                for name, value in bound.items():
+                    if isinstance(leaf, Tensor) and value is leaf:
+                        self._evidence.setdefault(self._classes[index], {})[name] = position
+        pairs = [(leaves[p], versions[p], bound.get(n)) for n, p in self.streams(index).items() if p < len(leaves)]
+        tensors = [(a, v, b) for a, v, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)]
+        if any(a.shape != b.shape for a, _, b in tensors) or len(tensors) < len(self.streams(index)):
+            self._breaks.add(before)
+        untouched = all(a is b and v == version(b) for a, v, b in tensors)
+        if not untouched:
+            self._sites.add(before)
+        elif all(v is not None for _, v, _ in tensors) or before not in (self.anatomy.sites or (before,)):
+            self.joined.add(before)
+
+    def leave(self, index: int, bound: Mapping[str, Any], output: Any) -> bool:
+        """Block ``index`` was computed; False if it turns out that it can't be left out."""
+        if self.settled and index in self._templates:
+            return index not in self._fixed
+        leaves: list[Any] = []
+        self._templates[index] = take_apart(output, leaves)
+        self._left = (index, leaves, [version(x) if isinstance(x, Tensor) else None for x in leaves])
+        streams = self.streams(index)
+        rest = {p: x for p, x in enumerate(leaves) if p not in streams.values()}
+        self._others[index] = {p: x for p, x in rest.items() if not isinstance(x, Tensor)}
+        covered = set(streams.values()) | set(self._others[index])
+        shaped = all(
+            p < len(leaves) and isinstance(bound.get(n), Tensor) and isinstance(leaves[p], Tensor)
+            and bound[n].shape == leaves[p].shape
+            for n, p in streams.items()
+        )  # fmt: skip
+        fits = shaped and covered >= set(range(len(leaves)))
+        (self._fixed.discard if fits else self._fixed.add)(index)
+        return fits
+
+    def settle(self) -> bool:
+        """A whole call was computed: fix what was learnt. True if what was stored so far is void by it."""
+        if self.settled or len(self._templates) < len(self._classes):
+            return False
+        self.settled, self._left = True, None
+        relearn = False
+        for cls, evidence in self._evidence.items():
+            if cls.__name__ not in self.anatomy.streams and evidence != self._streams.get(cls):
+                relearn = relearn or evidence != self.streams(self._classes.index(cls))
+                main = next((n for n in _STREAM_NAMES if n in evidence), None)
+                self._streams[cls] = dict(sorted(evidence.items(), key=lambda item: (item[0] != main, item[1])))
+        if relearn:  # other streams than were recorded: look at one more computed call
+            self.settled = False
+            self._templates, self._fixed, self._sites, self._breaks = {}, set(), set(), set()
+            return True
+        sites = self.anatomy.sites if self.anatomy.sites is not None else tuple(sorted(self._sites))
+        found = replace(self.anatomy, sites=sites, breaks=tuple(sorted(self._breaks)), fixed=tuple(sorted(self._fixed)))
+        self.anatomy = found
+        return False
+
+    def can_skip(self, members: Iterable[int]) -> bool:
+        """Whether all these blocks were seen computed, and none has to run always."""
+        return all(i in self._templates and i not in self._fixed for i in members)
+
+    def part(self, index: int) -> None:
+        """Something happens between blocks ``index`` and ``index + 1`` after all."""
+        self.joined.discard(index)
+
+    def skipped_output(self, index: int, streams: Mapping[str, Tensor]) -> Any:
+        """The output of a block that was left out, in the structure that it has when computed."""
+        leaves = {p: streams[n] for n, p in self.streams(index).items()} | self._others[index]
+        return put_together(self._templates[index], leaves)

@@ -1,0 +1,42 @@
+"""Two token groups by the person mask, each with a forecaster of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..engine.types import Context, Forecaster
+
+
+@dataclass(frozen=True)
+class TokenSplit:
+    """Group 0 is the person, group 1 everything else (background, reference, motion and text tokens)."""
+
+    def groups(self, value: Tensor, context: Context) -> Tensor | None:
+        """[2, B or 1, S] for a stream [B, S, D]; None without a mask."""
+        if context.mask is None or value.ndim != 3:
+            return None
+        mask = context.mask.to(value.device)
+        person = mask.new_zeros(mask.shape[0], value.shape[1])
+        person[:, context.offset : context.offset + mask.shape[1]] = mask
+        return torch.stack([person, 1 - person])
+
+
+@dataclass(frozen=True)
+class ByPerson:
+    """``F = M F_person + (1 - M) F_background``: a soft mask blends the two forecasts. Without a mask all is person."""
+
+    person: Forecaster
+    background: Forecaster
+    split = TokenSplit()
+
+    @property
+    def anchors(self) -> int:
+        return max(self.person.anchors, self.background.anchors)
+
+    def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
+        rows = [rule.weights(times[: rule.anchors], t, context) for rule in (self.person, self.background)]
+        return torch.cat([torch.nn.functional.pad(row, (0, len(times) - row.shape[1])) for row in rows])

@@ -1,0 +1,35 @@
+"""Compute every step: the control that must equal the untouched model, and the way to profile one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..engine.types import Action, Decision, Run, Seen, Step
+from .probe import Probe
+
+
+@dataclass(frozen=True)
+class Never:
+    """Never skips. With ``measure_with`` it still measures the error that a probe would see, for profiles."""
+
+    measure_with: Probe | None = None
+    skips = False
+
+    @property
+    def probe(self) -> int:
+        return self.measure_with.blocks if self.measure_with else 0
+
+    def init(self, run: Run) -> None:
+        return None
+
+    def measure(self, seen: Seen) -> Tensor | None:
+        return self.measure_with.measure(seen) if self.measure_with else None
+
+    def decide(self, state: None, step: Step, seen: Seen) -> tuple[Decision, None]:
+        return Decision(Action.COMPUTE, "never skips", seen.error), None
+
+    def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
+        return state

@@ -1,0 +1,47 @@
+"""Compute when the errors summed since the last computed step exceed a threshold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..engine.types import Action, Decision, Run, Seen, Step
+from .probe import Probe
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Adds up the probe's errors; over ``threshold`` the step is computed and the sum starts again from 0.
+
+    A step without an error (nothing to compare with) or with one that isn't finite is computed. The state is the sum.
+    """
+
+    threshold: float
+    measure_with: Probe = field(default_factory=Probe)
+    skips = True
+
+    @property
+    def probe(self) -> int:
+        return self.measure_with.blocks
+
+    def init(self, run: Run) -> float:
+        return 0.0
+
+    def measure(self, seen: Seen) -> Tensor | None:
+        return self.measure_with.measure(seen)
+
+    def decide(self, state: float, step: Step, seen: Seen) -> tuple[Decision, float]:
+        error = seen.error
+        if error is None:
+            return Decision(Action.COMPUTE, "nothing to compare with"), state
+        if not math.isfinite(error):
+            return Decision(Action.COMPUTE, "error not finite", error), state
+        total = state + error
+        if total > self.threshold:
+            return Decision(Action.COMPUTE, "error", error, total), total
+        return Decision(Action.FILL, "error", error, total), total
+
+    def record(self, state: float, step: Step, decision: Decision, seen: Seen) -> float:
+        return state if decision.fills else 0.0

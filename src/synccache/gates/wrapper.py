@@ -1,0 +1,51 @@
+"""A gate around a gate: the inner one always decides too, and learns what was really done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """Asks the inner gate, then computes for a reason of its own where ``forced`` gives one.
+
+    The state is (inner state, index of the last computed step, length of the run).
+    """
+
+    gate: Gate
+
+    @property
+    def probe(self) -> int:
+        return self.gate.probe
+
+    @property
+    def skips(self) -> bool:
+        return self.gate.skips
+
+    def init(self, run: Run) -> Any:
+        return self.gate.init(run), None, run.total
+
+    def measure(self, seen: Seen) -> Tensor | None:
+        return self.gate.measure(seen)
+
+    def forced(self, step: Step, computed_at: int | None) -> str | None:
+        """Why this step has to be computed, or None."""
+        raise NotImplementedError
+
+    def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]:
+        inner, computed_at, total = state
+        decision, inner = self.gate.decide(inner, step, seen)
+        reason = self.forced(step, computed_at)
+        if reason is not None and decision.fills:
+            decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
+        return decision, (inner, computed_at, total)
+
+    def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
+        inner, computed_at, total = state
+        inner = self.gate.record(inner, step, decision, seen)
+        return inner, computed_at if decision.fills else step.index, total

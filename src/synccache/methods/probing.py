@@ -1,0 +1,28 @@
+"""Settings and gate shared by the methods that decide by a probe."""
+
+from __future__ import annotations
+
+from ..engine.types import Gate, Scope
+from ..gates import Budget, Probe, Threshold
+from ..scopes import Segments, WholeStack
+from .recipe import Settings, protected
+
+PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
+SEGMENTED = {"cache_ratio": 0.4, "boundaries": None, "decoupled": True, "plan": None}
+
+
+def probing_gate(s: Settings) -> Gate:
+    """Threshold on the accumulated probe error, or the number of steps to compute; protected."""
+    probe = Probe(omega=s.get("mask_weight") or 1.0)
+    if s.get("computed_steps") is None:
+        return protected(Threshold(s["threshold"], probe), s)
+    errors = getattr(s.get("plan"), "errors", None)
+    return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], tuple(errors) if errors else None)
+
+
+def segment_scope(s: Settings) -> Scope:
+    """Segments between injection sites; without decoupling the whole stack, stale injections included."""
+    if not s.get("decoupled", True):
+        return WholeStack(absorb=True)
+    boundaries = s.get("boundaries")
+    return Segments(s.get("cache_ratio") or 1.0, None if boundaries is None else tuple(boundaries))

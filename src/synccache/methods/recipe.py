@@ -1,0 +1,57 @@
+"""What a method's file provides: a name, where it comes from, its settings, and how it is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine.method import Method
+from ..engine.types import Gate
+from ..gates import Last, MaxGap, Warmup
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A published method (or one of ours) as gate × scope × forecaster.
+
+    Attributes:
+        name: as users type it.
+        summary: one line.
+        paper: title, venue and number; "ours" for this project's own.
+        gate, scope, forecaster: in words, for tables.
+        settings: the settings it takes, with their defaults.
+        build: makes the method from complete settings (and the plan, if any, under ``"plan"``).
+        models: defaults that differ by anatomy name.
+        needs: what the user should provide for it to work as meant.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    gate: str
+    scope: str
+    forecaster: str
+    settings: Settings
+    build: Callable[[Settings], Method]
+    models: Mapping[str, Settings] = field(default_factory=dict)
+    needs: str = "nothing"
+    year: int | None = None
+
+    def info(self) -> dict[str, Any]:
+        """Everything but the code, as plain values."""
+        names = ("name", "summary", "paper", "year", "gate", "scope", "forecaster", "needs")
+        return {**{n: getattr(self, n) for n in names}, "settings": dict(self.settings)}
+
+
+def protected(gate: Gate, s: Settings) -> Gate:
+    """``gate`` within the settings ``max_gap``, ``last`` and ``warmup``, as far as they are given."""
+    if s.get("max_gap"):
+        gate = MaxGap(gate, s["max_gap"])
+    if s.get("last"):
+        gate = Last(gate, s["last"])
+    if s.get("warmup"):
+        gate = Warmup(gate, s["warmup"])
+    return gate

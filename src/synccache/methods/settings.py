@@ -1,0 +1,98 @@
+"""Settings by name: what each may be, and what to say when it may not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from .recipe import Recipe
+
+# Taken by the engine, so by every method.
+COMMON: dict[str, Any] = {
+    "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None, "mask": None,
+}  # fmt: skip
+
+
+def _number(low: float, high: float = float("inf"), whole: bool = False) -> tuple[Callable[[Any], bool], str]:
+    kind = "a whole number" if whole else "a number"
+    span = f"{kind} of at least {low:g}" if high == float("inf") else f"{kind} from {low:g} to {high:g}"
+    types: Any = int if whole else (int, float)
+    return lambda v: isinstance(v, types) and not isinstance(v, bool) and low <= v <= high, span
+
+
+def _indices(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(
+        isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value
+    )
+
+
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "threshold": _number(0),
+    "computed_steps": _number(1, whole=True),
+    "mask_weight": _number(0),
+    "warmup": _number(0),
+    "last": _number(0, whole=True),
+    "max_gap": _number(1, whole=True),
+    "cache_ratio": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
+    "boundaries": (_indices, "a list of block indices"),
+    "decoupled": (lambda v: isinstance(v, bool), "True or False"),
+    "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
+    "contraction": _number(0, 2),
+    "person_gap": _number(1),
+    "interval": _number(1, whole=True),
+    "schedule": (_indices, "a list of step indices"),
+    "order": _number(0, 6, whole=True),
+    "steps": _number(1, whole=True),
+    "branches": (lambda v: v in ("shared", "separate"), "'shared' or 'separate'"),
+    "storage_dtype": (lambda v: isinstance(v, torch.dtype) and v.is_floating_point, "a floating-point torch.dtype"),
+    "storage_device": (lambda v: isinstance(v, str | torch.device), "a device, such as 'cpu'"),
+}
+
+
+def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None) -> dict[str, Any]:
+    """All settings of a method: its defaults, then the model's, then those given.
+
+    Raises:
+        InputError: an unknown setting, a value out of range, or two that exclude each other.
+    """
+    known = {**recipe.settings, **COMMON}
+    for name in given:
+        if name not in known:
+            raise InputError(unknown("setting", name, known, f"of the method {recipe.name!r}"))
+    for name, value in given.items():
+        check(name, value)
+    if given.get("threshold") is not None and given.get("computed_steps") is not None:
+        raise InputError("Give threshold or computed_steps, not both: the one is found from the other.")
+    settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: _read(k, v) for k, v in given.items()}}
+    if given.get("threshold") is not None:
+        settings["computed_steps"] = None
+    return settings
+
+
+def check(name: str, value: Any) -> None:
+    """Raise InputError unless ``value`` (None: not set) may stand under ``name``."""
+    if value is None or name not in _RULES:
+        return
+    accepts, wanted = _RULES[name]
+    if not accepts(_read(name, value)):
+        raise InputError(f"{name}={value!r} can't be used: {name} is {wanted}.")
+
+
+def _read(name: str, value: Any) -> Any:
+    if name == "storage_dtype" and isinstance(value, str):
+        return getattr(torch, value.removeprefix("torch."), value)
+    return value
+
+
+def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> str:
+    """Sentence for a name that doesn't exist: the nearest one, and all that do."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    place = f" {where}" if where else ""
+    return f"{name!r} is not a {kind}{place}.{guess} There are: {', '.join(names)}."

@@ -1,0 +1,35 @@
+"""SyncCache: audio modules live, visual residuals between them reused, decided by a probe that looks at the person.
+
+Paper: "SyncCache", arXiv 2606.30849, ECCV 2026 (a reconstruction; no code was published).
+Formula: the first block always runs; ``e = sum w|p - p_before| / sum w|p_before|``, ``w = 1 + (omega - 1) mask``, is
+added up; over ``threshold`` the step is computed and the sum starts again, else each segment between two audio modules
+adds its stored residual and every audio module runs with this step's inputs.
+Cost of a skipped step: one block and the audio modules. Memory: ``min(S, max(1, floor(cache_ratio * L_a)))`` tensors of
+the token sequence's size per guidance branch, and one for the probe.
+Use it for audio-driven portraits, where lips must follow the speech and the background hardly changes.
+Not for few-step (distilled) models, and where nothing is injected between blocks it is no better than ``whole-stack``.
+Defaults: omega 2 and cache ratio 0.4 are the paper's; threshold, warm-up and last step were not published.
+"""
+
+from ..engine.method import Method
+from ..forecasters import Reuse
+from .probing import PROBED, SEGMENTED, probing_gate, segment_scope
+from .recipe import Recipe, Settings
+
+
+def build(s: Settings) -> Method:
+    return Method(probing_gate(s), segment_scope(s), Reuse(), "synccache")
+
+
+RECIPE = Recipe(
+    name="synccache",
+    summary="Keeps audio modules live and reuses the visual residuals between them; probes where the person is.",
+    paper="SyncCache, arXiv 2606.30849, ECCV 2026",
+    year=2026,
+    gate="spatially-asymmetric probe, accumulated",
+    scope="segments between injection sites",
+    forecaster="reuse",
+    settings={**PROBED, **SEGMENTED},
+    build=build,
+    needs="a person mask (optional), a plan for cache_ratio < 1 (optional)",
+)

@@ -1,0 +1,32 @@
+"""Whole-stack reuse: one residual for everything after the probe, as most published caches have it.
+
+Papers: first-block cache (ParaAttention, 2024), TeaCache (arXiv 2411.19108), DiCache (arXiv 2508.17356) share this
+scope; here with the accumulated first-block probe, so that it differs from ``synccache`` in the scope alone.
+Formula: ``h_L = h_0 + R``, R = last output minus first input of the newest computed step: what was injected between the
+blocks is part of R and stale. ``decoupled=True`` stores the sum of the blocks' residuals and keeps injections live.
+Cost of a skipped step: one block (and injections, whose result is dropped). Memory: one tensor per branch and the probe.
+Use it as the control for decoupling, and on models without injection.
+"""
+
+from ..engine.method import Method
+from ..forecasters import Reuse
+from ..scopes import WholeStack
+from .probing import PROBED, probing_gate
+from .recipe import Recipe, Settings
+
+
+def build(s: Settings) -> Method:
+    return Method(probing_gate(s), WholeStack(absorb=not s["decoupled"]), Reuse(), "whole-stack")
+
+
+RECIPE = Recipe(
+    name="whole-stack",
+    summary="Reuses one residual of everything after the first block, conditioning included, as published caches do.",
+    paper="common to first-block cache, TeaCache and DiCache",
+    year=2024,
+    gate="probe, accumulated",
+    scope="whole stack",
+    forecaster="reuse",
+    settings={**PROBED, "mask_weight": 1.0, "decoupled": False, "plan": None},
+    build=build,
+)

@@ -1,0 +1,1 @@
+"""How good a clip is: `fidelity` to another, `sync` of lips and sound, `statistics` over clips."""

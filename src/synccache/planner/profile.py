@@ -1,0 +1,132 @@
+"""One never-skipping run, watched: probe errors per step, and the instability of every possible segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..api import apply
+from ..engine.anatomy import Anatomy
+from ..engine.call import Call
+from ..engine.history import Anchor
+from ..engine.method import Method
+from ..engine.types import Region
+from ..errors import InputError
+from ..forecasters import Reuse
+from ..gates import Never, Probe
+from ..scopes import Segments
+from .plan import Plan
+
+
+class Instability:
+    """Sums ``|r(t) - r(t+1)|_1 / |r(t+1)|_1`` of the residual from node j to node k, over steps, for all j < k.
+
+    ``r(t+1)`` is the residual of the step before. A merged segment's residual is the sum of its parts', so prefix sums
+    of the parts give all pairs.
+    """
+
+    def __init__(self) -> None:
+        self.before: dict[tuple[Hashable, str], list[Tensor]] = {}
+        self.now: dict[tuple[Hashable, str], list[Tensor]] = {}
+        self.gamma: list[list[float]] = []
+        self.ends: list[int] = []
+
+    def add(self, call: Call, region: Region, stream: str, anchor: Anchor) -> None:
+        """Take in the residual of one region on one call."""
+        assert call.position is not None
+        if call.expert != 0:
+            return
+        parts = self.now.setdefault((call.position.branch, stream), [])
+        parts.append(anchor.value.float() + (parts[-1] if parts else 0))
+
+    def close_call(self) -> None:
+        """A call is over: compare its prefix sums with those of the call before in its branch."""
+        for key, prefix in self.now.items():
+            if len(prefix) != len(self.ends):
+                continue
+            old = self.before.get(key)
+            if old is not None and old[0].shape == prefix[0].shape:
+                self._compare([None, *old], [None, *prefix])
+            self.before[key] = prefix
+        self.now = {}
+
+    def _compare(self, old: list[Tensor | None], new: list[Tensor | None]) -> None:
+        for j in range(len(new)):
+            for k in range(j + 1, len(new)):
+                then, now = _between(old, j, k), _between(new, j, k)
+                size = float(then.abs().sum())
+                self.gamma[j][k] += float((now - then).abs().sum()) / size if size else 0.0
+
+    def start(self, ends: list[int]) -> None:
+        self.ends = ends
+        self.gamma = [[0.0] * (len(ends) + 1) for _ in range(len(ends) + 1)]
+        self.before, self.now = {}, {}
+
+
+def _between(prefix: list[Any], j: int, k: int) -> Tensor:
+    return prefix[k] if prefix[j] is None else prefix[k] - prefix[j]
+
+
+def profile(
+    target: Any,
+    call: Callable[[], Any],
+    *,
+    mask: Any = None,
+    mask_weight: float = 2.0,
+    anatomy: Anatomy | None = None,
+    source: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Plan:
+    """Profile one run of a model, without skipping anything.
+
+    Args:
+        target: as for ``apply``; a cache of ours that is attached is replaced, and nothing is left attached.
+        call: runs the pipeline once.
+        mask, mask_weight: as for ``synccache``, for the probe's errors.
+        source: kept in the plan: what it was made from.
+        settings: engine settings, such as ``storage_dtype``.
+
+    Raises:
+        InputError: ``call`` made no step of the model, or only one.
+
+    Example:
+        >>> plan = synccache.profile(pipe, lambda: pipe(image=portrait, audio=speech, num_inference_steps=40))
+        >>> plan.save("plan.json")
+    """
+    method = Method(Never(Probe(mask_weight)), Segments(), Reuse(), "profile")
+    handle = apply(target, method, anatomy=anatomy, mask=mask, **settings)
+    engine, watch = handle.engine, Instability()
+    engine.on_anchor = watch.add
+
+    def close(record: Any) -> None:
+        ends = [region.last for region in engine.regions[0]]
+        if watch.ends != ends:  # sites were found on the first call
+            watch.start(ends)
+        watch.close_call()
+
+    handle.on_step = close
+    watch.start([region.last for region in engine.regions[0]])
+    try:
+        with torch.no_grad():
+            call()
+        steps = handle.trace.steps()
+        found = handle.anatomy
+    finally:
+        handle.remove()
+    if len(steps) < 2:
+        raise InputError(f"The profiled call made {len(steps)} steps of the model; at least 2 are needed.")
+    scheduler = getattr(engine.pipeline, "scheduler", None)
+    sigmas = getattr(scheduler, "sigmas", None)
+    return Plan(
+        model=found.identity(),
+        ends=tuple(watch.ends),
+        gamma=tuple(tuple(row) for row in watch.gamma),
+        errors=tuple(r.error for r in steps),
+        timesteps=tuple(r.timestep for r in steps),
+        sigmas=tuple(float(s) for s in sigmas) if sigmas is not None else (),
+        scheduler=None if scheduler is None else type(scheduler).__name__,
+        source=source or {},
+    )
