@@ -64,8 +64,8 @@ class AudioInjector(nn.Module):
 
 
 class UnknownS2V(nn.Module):
-    """A structural double of the official Wan2.2-S2V class: lists in, audio written in place into the video tokens only (after
-    block 0, in between, and after the last block), reference and motion tokens behind them."""
+    """A structural double of the official Wan2.2-S2V class: lists in, audio written in place into the video tokens
+    only (after block 0, in between, and after the last block), reference and motion tokens behind them."""
 
     def __init__(self, dim: int = 16, layers: int = 7, sites: tuple[int, ...] = (0, 2, 4, 6), overwrites: bool = False):
         super().__init__()

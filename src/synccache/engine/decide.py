@@ -1,4 +1,4 @@
-"""The decision of one call: what the gate is shown, what it says, and what is done in its place where it can't be done."""
+"""The decision of one call: what the gate is shown, what it says, and what is done instead where that can't be."""
 
 from __future__ import annotations
 

@@ -22,8 +22,8 @@ class ShortSchedule:
         scheduler = getattr(pipeline, "scheduler", None)
         if not hasattr(scheduler, "set_timesteps"):
             raise InputError(
-                "Fewer steps need a pipeline whose .scheduler has set_timesteps. Apply the method to the pipeline, not to "
-                "its transformer, or ask your sampler for fewer steps yourself."
+                "Fewer steps need a pipeline whose .scheduler has set_timesteps. Apply the method to the pipeline, not "
+                "to its transformer, or ask your sampler for fewer steps yourself."
             )
         self.scheduler = scheduler
         original = scheduler.set_timesteps

@@ -26,7 +26,7 @@ class Probe:
     blocks: int = 1
 
     def measure(self, seen: Seen) -> Tensor | None:
-        """[B, 2] float32, numerator and denominator per sample, of ``seen.probe`` [B, V, D] and ``mask`` [B or 1, V]."""
+        """[B, 2] float32, numerator and denominator per sample, of a probe [B, V, D] and a mask [B or 1, V]."""
         if seen.probe is None or seen.previous is None:
             return None
         now, before = seen.probe.detach().float(), seen.previous.float()

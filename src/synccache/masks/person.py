@@ -86,7 +86,7 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
             with Image.open(path) as picture:
                 wide, high = picture.size
                 if wide * high > LARGEST:
-                    raise InputError(f"the mask {path} has {wide}x{high} pixels; at most 50 million are read: scale it down")
+                    raise InputError(f"the mask {path} has {wide}x{high} pixels; scale it below 50 million")
                 mask = _brightness(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
@@ -115,7 +115,7 @@ def to_token_grid(mask: Array | Tensor, grid: tuple[int, int, int]) -> Tensor:
     """
     whole = torch.as_tensor(mask, dtype=torch.float32)
     if whole.ndim not in (2, 3) or not whole.numel():
-        raise InputError(f"a mask must be [H, W] or [T, H, W] and not empty; found {list(whole.shape)}: take one frame's")
+        raise InputError(f"a mask must be [H, W] or [T, H, W] and not empty; found {list(whole.shape)}: reshape it")
     if len(grid) != 3 or min(grid) < 1:
         raise InputError(f"a token grid is three positive counts (time, height, width); found {grid!r}: correct it")
     if whole.ndim == 2:

@@ -4,7 +4,7 @@ Papers: first-block cache (ParaAttention, 2024), TeaCache (arXiv 2411.19108), Di
 scope; here with the accumulated first-block probe, so that it differs from ``synccache`` in the scope alone.
 Formula: ``h_L = h_0 + R``, R = last output minus first input of the newest computed step: what was injected between the
 blocks is part of R and stale. ``decoupled=True`` stores the sum of the blocks' residuals and keeps injections live.
-Cost of a skipped step: one block (and injections, whose result is dropped). Memory: one tensor per branch and the probe.
+Cost of a skipped step: one block (and injections, whose result is dropped). Memory: one tensor per branch, one probe.
 Use it as the control for decoupling, and on models without injection.
 """
 

@@ -86,7 +86,7 @@ class Plan:
     def _check(self, segments: int) -> None:
         if not 1 <= segments <= len(self.ends):
             raise InputError(
-                f"{segments} segments were asked for; the plan has 1 to {len(self.ends)}. Take one of these."
+                f"{segments} segments were asked for; the plan has 1 to {len(self.ends)}."
             )
 
     def save(self, path: str | Path) -> Path:
@@ -101,12 +101,12 @@ class Plan:
         """
         content = read_document(path, SCHEMA, VERSION)
         try:
-            known = {f.name: content[f.name] for f in fields(cls) if f.name in content}
+            known: dict[str, Any] = {f.name: content[f.name] for f in fields(cls) if f.name in content}
             gamma = tuple(tuple(float(x) for x in row) for row in known.pop("gamma"))
             errors = tuple(None if e is None else float(e) for e in known.pop("errors"))
             ends = tuple(int(e) for e in known.pop("ends"))
-            lists = {n: tuple(float(x) for x in known.pop(n, ())) for n in ("timesteps", "sigmas")}
-            plan = cls(gamma=gamma, errors=errors, ends=ends, **lists, **known)
+            timesteps, sigmas = (tuple(float(x) for x in known.pop(n, ())) for n in ("timesteps", "sigmas"))
+            plan = cls(gamma=gamma, errors=errors, ends=ends, timesteps=timesteps, sigmas=sigmas, **known)
             values = [x for row in gamma for x in row] + [e for e in errors if e is not None]
             whole = len(gamma) == len(ends) + 1 and all(len(row) == len(gamma) for row in gamma)
             if not (whole and isinstance(plan.model, dict) and all(math.isfinite(x) and x >= 0 for x in values)):

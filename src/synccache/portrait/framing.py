@@ -133,7 +133,8 @@ def canonical_crop(image: Array, face: Face | None, size: int = 128) -> Crop:
     inner = image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
     if inner.size == 0:
         raise InputError(f"the face box ({face}) lies outside of the {width}x{height} photo: detect it on this photo")
-    square = cv2.copyMakeBorder(inner, *out, cv2.BORDER_REFLECT_101 if min(inner.shape[:2]) > 1 else cv2.BORDER_REPLICATE)
+    beyond = cv2.BORDER_REFLECT_101 if min(inner.shape[:2]) > 1 else cv2.BORDER_REPLICATE
+    square = cv2.copyMakeBorder(inner, *out, beyond)
     way = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
     return Crop(cv2.resize(square, (size, size), interpolation=way), left, top, side)
 
@@ -145,7 +146,8 @@ def mouth_region(size: int = 128) -> Array:
     """
     box = np.zeros((size, size), np.float32)
     u, v = MOUTH
-    box[round((v - 0.085) * size) : round((v + 0.145) * size), round((u - 0.165) * size) : round((u + 0.165) * size)] = 1
+    rows = slice(round((v - 0.085) * size), round((v + 0.145) * size))
+    box[rows, round((u - 0.165) * size) : round((u + 0.165) * size)] = 1
     return cv2.GaussianBlur(box, (0, 0), 0.014 * size)
 
 

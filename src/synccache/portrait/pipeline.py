@@ -94,6 +94,10 @@ class PortraitPipeline:
         frames = self.frames(samples)
         return -(-frames // self.transformer.config.frames)
 
+    def last_frames(self, video: Tensor) -> Tensor:
+        """What the next clip continues from: the last M frames of ``video`` [B, 3, T, H, W], as [B, 3*M, H, W]."""
+        return video[:, :, -self.transformer.config.motion_frames :].transpose(1, 2).flatten(1, 2)
+
     @staticmethod
     def frames(samples: int) -> int:
         """Video frames that cover ``samples`` of audio at 16 kHz."""
@@ -136,7 +140,7 @@ class PortraitPipeline:
                 on_step=report,
             )  # fmt: skip
             parts.append(video)
-            motion = video[:, :, -self.transformer.config.motion_frames :].transpose(1, 2).flatten(1, 2)
+            motion = self.last_frames(video)
         frames = torch.cat(parts, dim=2)[0, :, :count]
         return ((frames + 1) / 2).permute(1, 2, 3, 0).contiguous().numpy()
 

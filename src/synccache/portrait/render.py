@@ -21,12 +21,24 @@ import numpy as np
 
 from . import render_live
 from .motion import Motion, sample_motion, still
+from .render_face import Face
 from .render_layers import Identity, Layers, layers_of, sample_identity
 from .render_measure import measure_opening
-from .render_pose import COARSE, DENSITY, MARGIN, apply, box_of, frame_grid, similarity, texels, turn
+from .render_pose import COARSE, DENSITY, MARGIN, apply, box_of, frame_grid, similarity, turn
 from .scenery import Array, ramp
 
-__all__ = ["Identity", "Motion", "measure_opening", "reference", "regions", "render", "sample_identity", "sample_motion"]
+__all__ = [
+    "Identity",
+    "Motion",
+    "measure_opening",
+    "reference",
+    "regions",
+    "render",
+    "sample_identity",
+    "sample_motion",
+]
+
+INVERSE = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
 def _paste(frames: Array, patch: tuple[slice, slice], linear: Array, alpha: Array) -> None:
@@ -55,14 +67,7 @@ def render(identity: Identity, motion: Motion, size: int = 128) -> Array:
     face, layers, pixel = identity.face, layers_of(identity, size), 1 / (size * identity.scale)
     poses = similarity(identity, motion)
     straight = apply(poses, *frame_grid(size), split=False)
-    u0, v0 = apply(poses, *frame_grid(COARSE))  # the rest of the movement is smooth: a coarse grid will do
-    u, v = turn(face, motion, u0, v0)
-    turned = np.stack([u - u0, v - v0], -1)
-    head_u, head_v = render_live.jaw(face, motion, u, v)
-    head = np.stack([head_u - u0, head_v - v0], -1)
-    sway = motion.sway[:, None, None] * (0.05 * ramp(v, 0.35, 1.1)) * ramp(np.abs(u - 0.5), 0.1, 0.3)
-    back = turned.copy()
-    back[..., 0] += 0.06 * motion.yaw[:, None, None] - 0.35 * sway
+    turned, head, back = _bends(face, motion, poses)
     trunk = similarity(identity, motion, 0.35)
     density = DENSITY * size
     to_texels = np.float32([MARGIN * density - 0.5, MARGIN * density - 0.5])
@@ -77,8 +82,7 @@ def render(identity: Identity, motion: Motion, size: int = 128) -> Array:
         matrix = trunk[t].copy()
         matrix[:, 2] = (matrix[:, 2] + matrix[:, :2].sum(1) * 0.5 / size) * density + to_texels
         matrix[:, :2] *= DENSITY
-        torso = cv2.warpAffine(layers.body, matrix, full, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
-        frame = _cover(frame, torso)
+        frame = _cover(frame, cv2.warpAffine(layers.body, matrix, full, flags=INVERSE, borderMode=cv2.BORDER_REPLICATE))
         frames[t] = _cover(frame, _sample(layers.head, straight, head, t))
     moving = np.stack([cv2.resize(bend, full) for bend in turned])
     moving += straight
@@ -90,6 +94,21 @@ def render(identity: Identity, motion: Motion, size: int = 128) -> Array:
         u, v = np.ascontiguousarray(np.moveaxis(moving[:, patch[0], patch[1]], -1, 0))
         _paste(frames, patch, *render_live.eye(face, motion, u, v, side, pixel))
     return _develop(identity, layers, frames)
+
+
+def _bends(face: Face, motion: Motion, poses: Array) -> tuple[Array, Array, Array]:
+    """Smooth movement beyond the similarity `poses`, on a coarse grid [T, COARSE, COARSE, 2] in head space.
+
+    Of the turning head, of the turning head with its jaw, and of the hair behind it.
+    """
+    u0, v0 = apply(poses, *frame_grid(COARSE))
+    u, v = turn(face, motion, u0, v0)
+    turned = np.stack([u - u0, v - v0], -1)
+    head_u, head_v = render_live.jaw(face, motion, u, v)
+    sway = motion.sway[:, None, None] * (0.05 * ramp(v, 0.35, 1.1)) * ramp(np.abs(u - 0.5), 0.1, 0.3)
+    back = turned.copy()
+    back[..., 0] += 0.06 * motion.yaw[:, None, None] - 0.35 * sway
+    return turned, np.stack([head_u - u0, head_v - v0], -1), back
 
 
 def _sample(layer: Array, straight: Array, bend: Array, t: int) -> Array:
@@ -104,7 +123,7 @@ def _sample(layer: Array, straight: Array, bend: Array, t: int) -> Array:
 def _lit(layers: Layers, drift: float) -> Array:
     size = len(layers.backdrop)
     shift = np.float32([[1, 0, (0.5 + 0.25 * float(np.clip(drift, -1.9, 1.9))) * size], [0, 1, 0]])
-    light = cv2.warpAffine(layers.light, shift, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    light = cv2.warpAffine(layers.light, shift, (size, size), flags=INVERSE)
     return cv2.multiply(layers.backdrop, cv2.merge([light] * 3), dtype=cv2.CV_8U)
 
 
@@ -123,7 +142,8 @@ def _develop(identity: Identity, layers: Layers, frames: Array) -> Array:
 
 def reference(identity: Identity, rng: np.random.Generator, size: int = 128) -> Array:
     """The photo to animate: neutral pose but for a hair's breadth, mouth at rest, eyes open. uint8 [size, size, 3]."""
-    pose = {name: rng.normal(0, s, 1).astype(np.float32) for name, s in (("yaw", 0.03), ("pitch", 0.02), ("roll", 0.008))}
+    spread = {"yaw": 0.03, "pitch": 0.02, "roll": 0.008}
+    pose = {name: rng.normal(0, s, 1).astype(np.float32) for name, s in spread.items()}
     gaze = rng.normal(0, 0.08, (1, 2)).astype(np.float32)
     shift = rng.normal(0, 0.004, (1, 2)).astype(np.float32)
     return render(identity, replace(still(), gaze=gaze, shift=shift, **pose), size)[0]
@@ -134,7 +154,8 @@ def regions(identity: Identity, motion: Motion, size: int = 128) -> dict[str, Ar
 
     Returns:
         'mouth': float32 [size, size] in 0..1, a box with soft edges around the mouth and the falling jaw over the
-        whole motion; 'person': the same for head, hair and shoulders in any frame. Background = 1 - person.
+        whole motion; 'person': the same for head, hair and shoulders in any frame or in the neutral pose.
+        Background = 1 - person.
     """
     face, layers = identity.face, layers_of(identity, size)
     rows, columns = box_of(identity, motion, (face.mouth_u, face.mouth_v + 0.030), (face.mouth_w * 1.3, 0.085), size)
@@ -142,16 +163,21 @@ def regions(identity: Identity, motion: Motion, size: int = 128) -> dict[str, Ar
     mouth[rows, columns] = 1
     mouth = cv2.GaussianBlur(mouth, (0, 0), 0.014 * size)
     person = np.zeros((size, size), np.float32)
-    x, y = frame_grid(size // 2)
     chosen = np.unique(np.linspace(0, len(motion) - 1, min(len(motion), 6)).astype(int))
-    some = Motion(*(getattr(motion, name)[chosen] for name in Motion.__dataclass_fields__))
-    u, v = turn(face, some, *apply(similarity(identity, some), x, y))
-    tu, tv = texels(u, v, size)
-    bu, bv = texels(*apply(similarity(identity, some, 0.35), x, y), size)
+    at_rest = still()
+    fields = Motion.__dataclass_fields__
+    some = Motion(*(np.concatenate([getattr(motion, name)[chosen], getattr(at_rest, name)]) for name in fields))
+    poses, trunk = similarity(identity, some), similarity(identity, some, 0.35)
+    _, head, back = _bends(face, some, poses)
+    straight, upright = (apply(matrix, *frame_grid(size), split=False) for matrix in (poses, trunk))
     for t in range(len(some)):
-        for layer, a, b in ((layers.head, tu, tv), (layers.hair, tu, tv), (layers.body, bu, bv)):
-            alpha = cv2.remap(np.ascontiguousarray(layer[..., 3]), a[t], b[t], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            np.maximum(person, cv2.resize(alpha, (size, size)) / np.float32(255), out=person)
+        for layer, base, bend in (
+            (layers.head, straight, head),
+            (layers.hair, straight, back),
+            (layers.body, upright, 0 * head),
+        ):
+            opaque = _sample(cv2.extractChannel(layer, 3), base, bend, t)
+            np.maximum(person, opaque / np.float32(255), out=person)
     width = 2 * round(0.016 * size) + 1
     person = cv2.dilate(person, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
     return {"mouth": mouth, "person": np.clip(cv2.GaussianBlur(person, (0, 0), 0.008 * size), 0, 1)}

@@ -14,6 +14,10 @@ TONES = np.float32([
     [0.27, 0.17, 0.13], [0.36, 0.23, 0.17], [0.47, 0.31, 0.22], [0.60, 0.41, 0.29],
     [0.73, 0.55, 0.44], [0.83, 0.66, 0.56], [0.89, 0.73, 0.64], [0.93, 0.79, 0.71],
 ])  # fmt: skip
+# dark brown, black, blue, green, hazel; sRGB
+IRISES = np.float32(
+    [[0.22, 0.13, 0.07], [0.12, 0.07, 0.05], [0.33, 0.45, 0.55], [0.32, 0.40, 0.25], [0.42, 0.30, 0.16]]
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def sample_face(rng: np.random.Generator) -> Face:
     lips = tone * np.float32([0.93, 0.68, 0.68]) * (1 - makeup) + makeup * np.float32(
         rng.uniform([0.5, 0.12, 0.15], [0.8, 0.4, 0.45])
     )
-    iris = np.float32([[0.22, 0.13, 0.07], [0.12, 0.07, 0.05], [0.33, 0.45, 0.55], [0.32, 0.40, 0.25], [0.42, 0.30, 0.16]])
+    iris = IRISES[rng.integers(5 if place > 3.5 else 2)] * rng.normal(1, 0.12, 3)
     angle, tilt = rng.normal(0, 0.75), rng.uniform(-0.75, 0.0)
     light = np.float32([np.sin(angle), tilt, rng.uniform(0.6, 1.1)])
     mouth_w = rng.uniform(0.088, 0.118)
@@ -73,7 +77,7 @@ def sample_face(rng: np.random.Generator) -> Face:
     return Face(
         skin=tone**2,
         lips=np.clip(lips, 0, 1) ** 2,
-        iris=np.clip(iris[rng.integers(5 if place > 3.5 else 2)] * rng.normal(1, 0.12, 3), 0.02, 1).astype(np.float32) ** 2,
+        iris=np.clip(iris, 0.02, 1).astype(np.float32) ** 2,
         light=light / np.linalg.norm(light),
         ambient=rng.uniform(0.2, 0.5),
         cheek=rng.uniform(0.215, 0.258),
@@ -128,7 +132,12 @@ def relief(face: Face, u: Array, v: Array, far: Array) -> Array:
     z += 0.013 * bump(side, v, 0.13, f.nose_v - 0.015 - f.smile, 0.06, 0.05)  # cheekbones
     along = np.clip((v - f.brow_v) / (f.nose_v - f.brow_v), 0, 1)
     bridge = np.exp(-((x / (0.024 + 0.013 * along)) ** 2))
-    z += bridge * (0.008 + 0.026 * along) * ramp(v, f.brow_v - 0.03, f.eye_v + 0.02) * ramp(f.nose_v + 0.022 - v, 0, 0.03)
+    z += (
+        (0.008 + 0.026 * along)
+        * ramp(v, f.brow_v - 0.03, f.eye_v + 0.02)
+        * ramp(f.nose_v + 0.022 - v, 0, 0.03)
+        * bridge
+    )
     z += 0.021 * bump(x, v, 0, f.nose_v - 0.004, 0.028, 0.026)  # tip
     z += 0.014 * bump(side, v, f.nose_w * 0.72, f.nose_v + 0.008, 0.019, 0.018)  # wings
     fold = side - (f.nose_w + 0.012 + 0.75 * (v - f.nose_v) * (f.mouth_w / 0.1))
@@ -223,7 +232,8 @@ def _hairs(f: Face, rng: np.random.Generator, u: Array, v: Array, paint: Array, 
     brow = plateau(v - line, width) * ramp(1.12 - np.abs(t), 0, 0.25)
     over(paint, hair * 0.7, np.clip(brow * rng.uniform(0.55, 0.95) * (0.85 + 0.25 * fine), 0, 1))
     if f.beard:
-        lower = ramp(v, f.nose_v + 0.01, f.mouth_v) * ramp(side + 0.45 * (v - f.mouth_v) - 0.03, f.mouth_w * 0.75, f.mouth_w * 1.5)
+        beside = ramp(side + 0.45 * (v - f.mouth_v) - 0.03, f.mouth_w * 0.75, f.mouth_w * 1.5)
+        lower = beside * ramp(v, f.nose_v + 0.01, f.mouth_v)
         chin = ramp(v - f.mouth_v - f.lip_bottom - 0.012, 0, 0.03)
         cover = np.maximum(lower, chin) * ramp(far, 0.35, 0.6) * ramp(v, f.eye_v + 0.06, f.nose_v + 0.03)
         over(paint, hair * 0.8, np.clip(cover * f.beard * (0.85 + 0.22 * fine), 0, 0.96))
@@ -239,7 +249,8 @@ def _glasses(f: Face, rng: np.random.Generator, side: Array, v: Array, out: Arra
     ring = (np.abs((side - f.eye_du) / rx) ** p + np.abs((v - f.eye_v - 0.012) / ry) ** p) ** (1 / p)
     thick = rng.uniform(0.05, 0.12)
     rim = ramp(thick - np.abs(ring - 1), 0, 0.05)
-    bridge = ramp(0.006 - np.abs(v - f.eye_v + 0.004 + 0.3 * side), 0, 0.004) * ramp(f.eye_du - rx + 0.004 - side, 0, 0.004)
+    bridge = ramp(0.006 - np.abs(v - f.eye_v + 0.004 + 0.3 * side), 0, 0.004)
+    bridge = bridge * ramp(f.eye_du - rx + 0.004 - side, 0, 0.004)
     arm = ramp(0.006 - np.abs(v - f.eye_v + 0.005), 0, 0.004) * ramp(side, f.eye_du + rx, f.eye_du + rx + 0.004)
     frame = np.maximum(rim, np.maximum(bridge, arm))
     over(out, (rng.uniform(0, 0.25, 3) ** 2 * rng.choice([0.2, 1, 2])).astype(np.float32), frame * f.glasses)

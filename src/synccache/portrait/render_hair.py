@@ -36,7 +36,7 @@ class Hair:
 def sample_hair(rng: np.random.Generator, face: Face) -> Hair:
     """Draw a hair style that suits the face's light, beard and make-up."""
     dark_skin = float(face.skin.mean()) < 0.16
-    odds = np.float32([22, 18, 14, 8, 6, 8, 8, 3, 8, 5]) if not dark_skin else np.float32([50, 25, 8, 3, 1, 1, 1, 0, 8, 3])
+    odds = np.float32([50, 25, 8, 3, 1, 1, 1, 0, 8, 3] if dark_skin else [22, 18, 14, 8, 6, 8, 8, 3, 8, 5])
     shade = COLOURS[rng.choice(len(COLOURS), p=odds / odds.sum())] * rng.normal(1, 0.06, 3)
     masculine = face.beard or face.moustache
     styles = ["bald", "cropped", "short", "bob", "long", "afro"]
@@ -53,7 +53,7 @@ def sample_hair(rng: np.random.Generator, face: Face) -> Hair:
         colour=np.clip(shade, 0.02, 1).astype(np.float32) ** 2,
         volume=volume,
         line=rng.uniform(0.19, 0.25) + 0.04 * (style == "afro"),
-        fringe=float(rng.choice([0.0, rng.uniform(0.03, 0.12)], p=[0.55, 0.45])) if style in ("short", "bob", "long") else 0.0,
+        fringe=rng.uniform(0.03, 0.12) if style in ("short", "bob", "long") and rng.random() < 0.45 else 0.0,
         part=float(rng.choice([0.0, rng.uniform(0.05, 0.14)]) * rng.choice([-1, 1])),
         bottom=bottom,
         cover=rng.uniform(0.0, 0.05) if style in ("bob", "long") else rng.uniform(-0.02, 0.015),
@@ -71,10 +71,12 @@ def strands(hair: Hair, face: Face, rng: np.random.Generator, u: Array, v: Array
     else:
         rough = clouds(rng, extent(u, v), 4, 3)
         radius = np.sqrt(x * x + y * y)
-        angle = np.arctan2(x, y + 0.02) * 10 + hair.wave * 0.6 * np.sin(radius * 26 + 1.5 * rough) + rng.uniform(0.3, 1.2) * rough
+        angle = np.arctan2(x, y + 0.02) * 10 + rng.uniform(0.3, 1.2) * rough
+        angle += hair.wave * 0.6 * np.sin(radius * 26 + 1.5 * rough)
         noise = rng.standard_normal((16, 1024), np.float32)
         noise = cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.0 + cv2.GaussianBlur(noise, (0, 0), sigmaX=5, sigmaY=1.5) * 3.0
-        tone = cv2.remap(noise, (angle * 15 + 512).astype(np.float32), radius * 16, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        across = (angle * 15 + 512).astype(np.float32)
+        tone = cv2.remap(noise, across, radius * 16, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         tone = 0.8 + 0.2 * tone + 0.07 * rough
         arc = bump(radius + 0.02 * rough, 0, rng.uniform(0.12, 0.2), 0, 0.06, 1)
         tone = tone + hair.sheen * arc * (0.2 + 0.45 * tone)

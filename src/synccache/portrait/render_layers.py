@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 
 from . import render_hair
+from .render_body import body
 from .render_face import Face, sample_face, skin
 from .render_hair import Hair, sample_hair
 from .render_pose import DENSITY, frame_grid, head_grid
-from .scenery import Array, background, body, clouds, fade, moving_light, over, ramp
+from .scenery import Array, background, clouds, fade, moving_light, over, ramp
 
 
 @dataclass(frozen=True)

@@ -90,13 +90,14 @@ def mouth(face: Face, motion: Motion, u: Array, v: Array, pixel: float) -> tuple
     tall = 0.030 if f.teeth else 0.020
     edge = -0.45 * (1 - JAW) * gap * shape + tall * (1 - 0.25 * x2)
     if f.teeth:
-        edge = np.minimum(edge, -(1 - JAW) * f.teeth + f.teeth * 0.92 * shape + 0.3 * (top_in + (1 - JAW) * f.teeth * shape))
+        at_rest = (1 - JAW) * f.teeth
+        edge = np.minimum(edge, f.teeth * 0.92 * shape - at_rest + 0.3 * (top_in + at_rest * shape))
     shown = ramp(edge - y, -soft, soft) * ramp(0.86 - np.abs(x), 0, 0.18)
     if not f.teeth:
         shown = shown * ramp(gap, 0.012, 0.04) * ramp(y - top_in, 0.0, 0.012)
-    gaps = 1 - 0.22 * np.exp(-((((u - f.mouth_u) / 0.0135 + 0.5) % 1 - 0.5) / 0.13) ** 2)
+    gaps = 1 - 0.22 * np.exp(-(((((u - f.mouth_u) / 0.0135 + 0.5) % 1 - 0.5) / 0.13) ** 2))
     white = (0.25 + 0.6 * inside) * gaps * side * level * (0.6 + 0.4 * ramp(y - top_in, 0.0, 0.008))
-    line = 0.75 * np.exp(-((y - top_in) / 0.004) ** 2) * ramp(0.02 - gap, 0, 0.02) * np.sqrt(inside)
+    line = 0.75 * np.exp(-(((y - top_in) / 0.004) ** 2)) * ramp(0.02 - gap, 0, 0.02) * np.sqrt(inside)
     alpha = np.maximum(lips * (0.86 + 0.14 * f.makeup), hole)
     corner = 0.45 * np.exp(-(((np.abs(x) - 1.0) / 0.07) ** 2) - ((y / 0.007) ** 2))
     dark = 1 - 0.55 * line * (1 - ramp(gap, 0.0, 0.01))
@@ -133,7 +134,8 @@ def eye(face: Face, motion: Motion, u: Array, v: Array, side: int, pixel: float)
     iy = (v - f.eye_v) - 0.007 * gaze[:, 1] + 0.001
     radius = 0.025
     r = np.sqrt(ix * ix + iy * iy) * np.float32(1 / radius)
-    ball = np.clip((0.80 - 0.28 * t * t) * (0.75 + 0.3 * ramp(y - top, 0.0, 0.018)), 0, 1) * (0.95 + 0.25 * f.light[0] * t * side)
+    ball = np.clip((0.80 - 0.28 * t * t) * (0.75 + 0.3 * ramp(y - top, 0.0, 0.018)), 0, 1)
+    ball = ball * (0.95 + 0.25 * f.light[0] * t * side)
     rays = 0.85 + 0.25 * np.sin(np.arctan2(iy, ix) * 9) ** 2
     iris = rays * (0.55 + 0.75 * np.clip(r, 0, 1) ** 2 + 6.0 * np.maximum(iy, 0)) * ramp(1.12 - r, 0, 0.3)
     edge = float(pixel / radius)
@@ -152,7 +154,6 @@ def eye(face: Face, motion: Motion, u: Array, v: Array, side: int, pixel: float)
         (lid, f.skin * 0.12),
     )
     return colour, np.maximum(opened, line)
-
 
 
 def _blend(*parts) -> Array:

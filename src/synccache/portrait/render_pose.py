@@ -60,12 +60,6 @@ def turn(face: Face, motion: Motion, u: Array, v: Array) -> tuple[Array, Array]:
     return u - yaw * (depth + 0.02), v - pitch * (depth + 0.02)
 
 
-def texels(u: Array, v: Array, size: int) -> tuple[Array, Array]:
-    n = round((1 + 2 * MARGIN) * DENSITY * size)
-    k = np.float32(n / (1 + 2 * MARGIN))
-    return (u + np.float32(MARGIN)) * k - np.float32(0.5), (v + np.float32(MARGIN)) * k - np.float32(0.5)
-
-
 def box_of(identity, motion: Motion, centre: tuple[float, float], half: tuple[float, float], size: int):
     """Slices of the frame that hold a head-space box in every frame."""
     matrix = similarity(identity, motion)

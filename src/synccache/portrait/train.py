@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from .data import loader, to_pixels, with_presence
 from .muon import Muon
 from .transformer import PortraitConfig, PortraitTransformer
+
+
+Source = Callable[[int, int, int, int, int], Iterator[dict[str, Tensor]]]  # seed, first batch, batch size, frames, size
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def train(
     save_every: float = 180.0,
     on_step: Callable[[int, float], None] | None = None,
     on_save: Callable[[PortraitTransformer, int, list[tuple[int, float]]], None] | None = None,
+    source: Source = loader,
 ) -> Path:
     """Train into the folder ``out`` and return the path of the weights.
 
@@ -131,6 +135,7 @@ def train(
         save_every: seconds between checkpoints.
         on_step: called with (step, loss).
         on_save: called with (EMA model, step, losses) whenever a checkpoint is written.
+        source: where batches come from, called as ``data.loader`` is.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
@@ -181,7 +186,7 @@ def train(
     for step in range(first, settings.steps):
         index, frames, size = settings.phase(step)
         if index != current:
-            batches, current = loader(settings.seed, step, size, frames, model.config.image_size), index
+            batches, current = source(settings.seed, step, size, frames, model.config.image_size), index
         assert batches is not None
         generator.manual_seed(settings.seed * 1_000_003 + step)
         scale = learning_rate_scale(step, settings)

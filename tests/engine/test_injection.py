@@ -1,0 +1,131 @@
+"""The decisive tests: a model with Wan-S2V's structure, in-place audio between the blocks and after the last."""
+
+import pytest
+import torch
+from toys import UnknownS2V, WanModel_S2V, distance, s2v_inputs
+
+import synccache
+from synccache import Method
+from synccache.forecasters import Lagrange, Reuse
+from synccache.gates import Listed, Never, Probe
+from synccache.scopes import Nothing, Segments, WholeStack
+
+FIRST = Method(Listed(frozenset({0}), probe=1), Segments(), Reuse())
+MODELS = [
+    pytest.param(WanModel_S2V, id="known"),
+    pytest.param(UnknownS2V, id="found"),
+    pytest.param(lambda: WanModel_S2V(overwrites=True), id="known, blocks overwrite their input"),
+    pytest.param(lambda: UnknownS2V(overwrites=True), id="found, blocks overwrite their input"),
+]
+RECORDING = [torch.no_grad, torch.inference_mode]
+
+
+def call(model, timestep, inputs, **changes):
+    arguments = {**vars(inputs), **changes}
+    x = [v.clone() for v in arguments.pop("x")]
+    return torch.stack(model(x, torch.full((len(x),), float(timestep)), **arguments))
+
+
+def warm(model, handle, inputs):
+    """First call, and a second one where the first only served to find the sites."""
+    call(model, 1000, inputs)
+    call(model, 1000, inputs)
+    handle.reset()
+    model.injections.clear()
+    for block in model.blocks:
+        block.calls = 0
+
+
+@pytest.mark.parametrize("recording", RECORDING)
+@pytest.mark.parametrize("make", MODELS)
+def test_the_same_input_twice_gives_the_same_output_with_every_injection_counted_once(make, recording):
+    model, inputs = make().eval(), s2v_inputs(batch=2)
+    with recording(), synccache.cached(model, FIRST) as handle:
+        warm(model, handle, inputs)
+        full = call(model, 500, inputs)
+        assert model.injections == [0, 2, 4, 6]
+        skipped = call(model, 499.999, inputs)
+        assert model.injections == [0, 2, 4, 6] * 2
+        assert handle.trace.decisions() == ["computed", "skipped"]
+        assert [b.calls for b in model.blocks] == [2] + [1] * 6
+        assert distance(skipped, full) < 1e-5
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_other_audio_on_a_skipped_step_is_heard(make):
+    model, inputs, other = make().eval(), s2v_inputs(), s2v_inputs(seed=1).audio_input
+    with torch.no_grad():
+        true = call(model, 500, inputs, audio_input=other)
+        stale = call(model, 500, inputs)
+        with synccache.cached(model, FIRST) as handle:
+            warm(model, handle, inputs)
+            call(model, 500, inputs)
+            followed = call(model, 499.999, inputs, audio_input=other)
+            assert handle.trace.decisions() == ["computed", "skipped"]
+        with synccache.cached(model, Method(FIRST.gate, WholeStack(absorb=True), Reuse())) as handle:
+            warm(model, handle, inputs)
+            call(model, 500, inputs)
+            absorbed = call(model, 499.999, inputs, audio_input=other)
+            assert handle.trace.decisions() == ["computed", "skipped"]
+    assert distance(followed, true) < 0.2 * distance(stale, true)
+    assert distance(absorbed, true) > 2 * distance(followed, true)
+
+
+@pytest.mark.parametrize("scope", [WholeStack(absorb=True), WholeStack(absorb=False), Segments(0.4), Segments(0.1)])
+def test_the_same_input_twice_in_every_scope(s2v, scope):
+    inputs = s2v_inputs()
+    with torch.no_grad(), synccache.cached(s2v, Method(FIRST.gate, scope, Reuse())) as handle:
+        full = call(s2v, 500, inputs)
+        again = call(s2v, 499, inputs)
+        assert handle.trace.decisions() == ["computed", "skipped"]
+        if scope == WholeStack(absorb=True):
+            assert distance(again, full) < 1e-2  # the timestep moved; the probe block follows it
+        else:
+            assert s2v.injections == [0, 2, 4, 6] * 2
+
+
+def test_absorbed_means_bit_equal_to_the_stored_output(s2v):
+    inputs, method = s2v_inputs(), Method(Listed(frozenset({0})), WholeStack(absorb=True), Reuse())
+    with torch.no_grad(), synccache.cached(s2v, method):
+        full = call(s2v, 500, inputs)
+        again = call(s2v, 499, inputs)
+    assert distance(again, full) < 1e-6
+
+
+@pytest.mark.parametrize("gate", [Never(), Never(Probe())])
+@pytest.mark.parametrize("scope", [Nothing(), Segments(), WholeStack()])
+@pytest.mark.parametrize("make", MODELS)
+def test_never_skipping_is_bit_equal(make, scope, gate):
+    model, inputs = make().eval(), s2v_inputs(batch=2)
+    with torch.no_grad():
+        untouched = [call(model, t, inputs) for t in (900, 800)]
+        with synccache.cached(model, Method(gate, scope, Reuse())):
+            assert all(torch.equal(call(model, t, inputs), u) for t, u in zip((900, 800), untouched, strict=True))
+
+
+def test_known_sites_and_found_sites_agree():
+    known, found, inputs = WanModel_S2V().eval(), UnknownS2V().eval(), s2v_inputs()
+    with torch.no_grad(), synccache.cached(known, FIRST) as a, synccache.cached(found, FIRST) as b:
+        call(known, 900, inputs)
+        call(found, 900, inputs)
+        assert a.anatomy.sites == (0, 2, 4, 6)
+        assert b.anatomy.sites == (0, 2, 4)  # what follows the last block can't be seen, and needn't be
+        assert a.regions == b.regions
+        assert [r.members for r in a.regions] == [(1, 2), (3, 4), (5, 6)]
+
+
+def test_a_plain_residual_is_the_sum_over_blocks():
+    """What the anchor holds is out - in of the blocks, to rounding, whatever is injected between them."""
+    model, inputs, sums = WanModel_S2V().eval(), s2v_inputs(), {}
+    originals = [type(b).forward for b in model.blocks]
+    with torch.no_grad(), synccache.cached(model, Method(FIRST.gate, Segments(0.25), Lagrange(1))) as handle:
+        for index, block in enumerate(model.blocks):
+
+            def spy(module, args, kwargs, output, index=index):
+                sums[index] = output - args[0]
+
+            block.register_forward_hook(spy, with_kwargs=True)
+        call(model, 500, inputs)
+        (history,) = handle.engine.session().histories.values()
+        assert [type(b).forward for b in model.blocks] == originals
+    torch.testing.assert_close(history.anchors[0].value, sum(sums[i] for i in range(1, 7)))

@@ -1,0 +1,139 @@
+"""Streams and output structures are recorded, never guessed by shape."""
+
+import pytest
+import torch
+from torch import nn
+from toys import TwoStream, distance
+
+import synccache
+from synccache import Method
+from synccache.engine.structure import put_together, take_apart
+from synccache.forecasters import Reuse
+from synccache.gates import Interval, Never
+from synccache.scopes import Segments, WholeStack
+
+EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
+
+
+def call(model, t, text_tokens=5, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    return model(torch.randn(1, 6, 8, generator=random), torch.randn(1, text_tokens, 8, generator=random), torch.tensor([t]))
+
+
+@pytest.mark.parametrize("text_tokens", [5, 6])
+def test_two_streams_and_a_concatenation(text_tokens):
+    """Also where text and image have the same shape, so that only the recorded roles tell them apart."""
+    model = TwoStream()
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+        call(model, 1000.0, text_tokens)  # the first call tells which argument is which
+        full = call(model, 900.0, text_tokens)
+        again = call(model, 899.999, text_tokens)
+        assert handle.trace.decisions() == ["computed", "computed", "skipped"]
+        assert [r.members for r in handle.regions] == [(0, 1, 2, 3), (4, 5, 6)]
+        assert distance(again, full) < 1e-5
+        assert [b.calls for b in model.transformer_blocks] == [2] * 4
+        assert [b.calls for b in model.single_transformer_blocks] == [2] * 3
+        streams = {k[3] for k in handle.engine.session().histories if k[2] == "blocks 0-3"}
+        assert streams == {"hidden_states", "encoder_hidden_states"}
+
+
+def test_two_streams_never_skipping_is_bit_equal():
+    model = TwoStream()
+    with torch.no_grad():
+        plain = call(model, 900.0)
+        with synccache.cached(model, Method(Never(), Segments(), Reuse())):
+            assert all(torch.equal(call(model, 900.0 - i), call(model, 900.0 - i)) for i in range(2))
+            assert torch.equal(call(model, 900.0), plain)
+
+
+class Widening(nn.Module):
+    """The middle block gives back more tokens than it took."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Repeat(1 if i != 2 else 2) for i in range(5))
+
+    def forward(self, x, timestep):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Repeat(nn.Module):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times, self.calls, self.weight = times, 0, nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        self.calls += 1
+        return (x + 1).repeat(1, self.times, 1)
+
+
+def test_a_block_that_changes_the_shape_always_runs():
+    model, x = Widening(), torch.zeros(1, 2, 3)
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+        for t in (1000.0, 900.0, 800.0):
+            assert model(x, torch.tensor([t])).unique().tolist() == [5]
+        assert handle.anatomy.fixed == (2,)
+        assert [r.members for r in handle.regions] == [(0, 1), (3, 4)]
+        assert [b.calls for b in model.blocks] == [2, 2, 3, 2, 2]
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.calls = nn.Parameter(torch.ones(1)), 0
+
+    def forward(self, x, extra=None):
+        self.calls += 1
+        return x + 1, None, {"kept": 3}
+
+
+class OddModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Odd() for _ in range(3))
+
+    def forward(self, x, timestep):
+        for block in self.blocks:
+            x, nothing, rest = block(x)
+            assert nothing is None and rest == {"kept": 3}
+        return x
+
+
+def test_none_stays_none_and_other_values_stay():
+    model = OddModel()
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER):
+        for t in (1000.0, 900.0, 800.0, 700.0):
+            assert model(torch.zeros(1, 2, 3), torch.tensor([t])).unique().tolist() == [3]
+    assert model.blocks[0].calls == 2
+
+
+def test_structures_come_back_as_they_were():
+    leaves = []
+    output = (torch.ones(1), [None, {"a": 2}])
+    template = take_apart(output, leaves)
+    assert put_together(template, dict(enumerate(leaves))) == output
+    assert leaves[1:] == [None, 2]
+
+
+class Stubborn(nn.Module):
+    """No block gives back what it was given to change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+
+    def forward(self, x, timestep):
+        for block in self.blocks:
+            x = torch.cat([block(x), x], dim=1)[:, 1:]
+        return x
+
+
+def test_a_changed_sequence_between_blocks_ends_a_segment():
+    model = Stubborn()
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+        for t in (1000.0, 900.0, 800.0, 700.0):
+            model(torch.ones(1, 4, 3), torch.tensor([t]))
+        assert [r.members for r in handle.regions] == [(0,), (1,)]
+        assert "skipped" in handle.trace.decisions()
