@@ -51,8 +51,8 @@ class WanS2VAttentionBlock(nn.Module):
         if not self.overwrites:
             x = x.clone()
         query, key, value = self.qkv(F.layer_norm(x, x.shape[-1:]) + e).chunk(3, dim=-1)
-        x += self.out(F.scaled_dot_product_attention(query, key, value))
-        x += self.ffn(F.layer_norm(x, x.shape[-1:]) + e)
+        x += 0.2 * self.out(F.scaled_dot_product_attention(query, key, value))
+        x += 0.2 * self.ffn(F.layer_norm(x, x.shape[-1:]) + e)
         return x
 
 
@@ -174,7 +174,7 @@ class Video(nn.Module):
         torch.manual_seed(seed)
         self.embed, self.head = nn.Linear(4, dim), nn.Linear(dim, 4)
         self.blocks = nn.ModuleList(WanS2VAttentionBlock(dim) for _ in range(layers))
-        self.audio = nn.ModuleDict({str(s): nn.Linear(dim, dim) for s in sites})
+        self.audio = nn.ModuleDict({str(s): nn.Linear(8, dim) for s in sites})
 
     def forward(self, hidden_states: Tensor, timestep: Tensor, audio: Tensor | None = None) -> Tensor:
         tokens = self.embed(hidden_states.flatten(2).transpose(1, 2))

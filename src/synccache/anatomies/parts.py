@@ -16,10 +16,9 @@ def is_named(model: nn.Module, *names: str) -> bool:
 
 
 def attribute(model: nn.Module, name: str, default: Any = None) -> Any:
-    """``model.name``, or ``model.config.name``."""
+    """``model.config.name`` if there is one, else ``model.name``: diffusers warns where it is read the other way."""
     config = getattr(model, "config", None)
-    found = getattr(model, name, None) if name in vars(model) or config is None else None
-    return found if found is not None else getattr(config, name, getattr(model, name, default))
+    return getattr(config, name) if hasattr(config, name) else getattr(model, name, default)
 
 
 def patch_of(model: nn.Module) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .anatomy import Anatomy, argument_names, original_class, version
@@ -64,7 +65,7 @@ class Structure:
         self._breaks: set[int] = set()
         self._fixed: set[int] = set()
         self._evidence: dict[type, dict[str, int]] = {}
-        self._left: tuple[int, list[Any], list[int | None]] | None = None
+        self._left: tuple[int, list[Any], list[Any]] | None = None
         for cls in set(self._classes):
             if cls.__name__ in anatomy.streams:
                 self._streams[cls] = dict(anatomy.streams[cls.__name__])
@@ -95,11 +96,8 @@ class Structure:
         tensors = [(a, v, b) for a, v, b in pairs if isinstance(a, Tensor) and isinstance(b, Tensor)]
         if any(a.shape != b.shape for a, _, b in tensors) or len(tensors) < len(self.streams(index)):
             self._breaks.add(before)
-        untouched = all(a is b and v == version(b) for a, v, b in tensors)
-        if not untouched:
-            self._sites.add(before)
-        elif all(v is not None for _, v, _ in tensors) or before not in (self.anatomy.sites or (before,)):
-            self.joined.add(before)
+        untouched = all(a is b and _unchanged(b, mark) for a, mark, b in tensors)
+        (self.joined if untouched else self._sites).add(before)
 
     def leave(self, index: int, bound: Mapping[str, Any], output: Any) -> bool:
         """Block ``index`` was computed; False if it turns out that it can't be left out."""
@@ -107,7 +105,7 @@ class Structure:
             return index not in self._fixed
         leaves: list[Any] = []
         self._templates[index] = take_apart(output, leaves)
-        self._left = (index, leaves, [version(x) if isinstance(x, Tensor) else None for x in leaves])
+        self._left = (index, leaves, [_mark(x) for x in leaves])
         streams = self.streams(index)
         rest = {p: x for p, x in enumerate(leaves) if p not in streams.values()}
         self._others[index] = {p: x for p, x in rest.items() if not isinstance(x, Tensor)}
@@ -153,3 +151,14 @@ class Structure:
         """The output of a block that was left out, in the structure that it has when computed."""
         leaves = {p: streams[n] for n, p in self.streams(index).items()} | self._others[index]
         return put_together(self._templates[index], leaves)
+
+
+def _mark(value: Any) -> Any:
+    """What tells later whether a tensor was written to: its version, or under inference mode (once) a copy."""
+    if not isinstance(value, Tensor):
+        return None
+    return value.clone() if version(value) is None else version(value)
+
+
+def _unchanged(tensor: Tensor, mark: Any) -> bool:
+    return torch.equal(tensor, mark) if isinstance(mark, Tensor) else version(tensor) == mark

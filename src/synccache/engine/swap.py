@@ -46,6 +46,10 @@ def link_of(module: Any) -> Link | None:
     return getattr(module, "__dict__", {}).get(LINK)
 
 
+def _new(cls: type, *args: Any) -> Any:
+    return cls.__new__(cls, *args)
+
+
 def _subclass(base: type) -> type:
     # One subclass per class, not per module, so that compiled repeated blocks keep sharing one graph.
     if base in _SUBCLASSES:
@@ -58,10 +62,13 @@ def _subclass(base: type) -> type:
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:
         reduced = super(sub, self).__reduce_ex__(protocol)
-        build, params, state, *rest = reduced if isinstance(reduced, tuple) else (reduced, (), None)
+        assert isinstance(reduced, tuple)
+        build, params, state, *rest = reduced
         if isinstance(state, dict):
             state = {k: v for k, v in state.items() if k != LINK}
-        return (build, tuple(base if p is sub else p for p in params), state, *rest)
+        if params and params[0] is sub:  # copyreg.__newobj__ insists on the object's class of now
+            build, params = _new, (base, *params[1:])
+        return (build, params, state, *rest)
 
     members: dict[str, Any] = {
         "__call__": __call__,

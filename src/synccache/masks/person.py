@@ -47,9 +47,10 @@ def person_mask(image: Array, face: Face | None = None) -> Array:
     x, y = _grid(image, found)
     head = 1 - np.sqrt((x / 0.70) ** 2 + ((y + 0.15) / 0.95) ** 2)
     # neck and shoulders: half as wide as the head under the chin, then sloping outwards, down to the border
-    half = np.minimum(0.42 + 1.9 * np.clip((y - 0.68) / 0.5, 0, None) ** 1.2, 1.35)
-    torso = np.minimum(half - np.abs(x), 2 * (y - 0.45))
-    return np.maximum(_soft(head, 0.12), _soft(torso, 0.12))
+    below = np.clip((y - 0.68) / 0.5, 0, 0.7)
+    half = 0.42 + 1.9 * below**1.2
+    torso = np.minimum((half - np.abs(x)) / (1 + 4.5 * below), y - 0.5)
+    return np.maximum(_soft(head, 0.12), _soft(torso, 0.25))
 
 
 def face_mask(image: Array, face: Face | None = None) -> Array:

@@ -22,7 +22,6 @@ from .data import loader, to_pixels, with_presence
 from .muon import Muon
 from .transformer import PortraitConfig, PortraitTransformer
 
-
 Source = Callable[[int, int, int, int, int], Iterator[dict[str, Tensor]]]  # seed, first batch, batch size, frames, size
 
 

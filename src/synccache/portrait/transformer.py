@@ -211,10 +211,10 @@ class PortraitTransformer(nn.Module):
                 header = file.metadata() or {}
                 state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
         except Exception as error:
-            raise InputError(f"{path} is not a readable safetensors file ({error}). Train or download it anew.") from None
+            raise InputError(f"{path} is not a readable safetensors file ({error}). Train it anew.") from None
         if header.get("schema") != SCHEMA:
             found = header.get("schema", "no schema")
-            raise InputError(f"{path} holds {found}, not {SCHEMA}. Use a model that portrait-train of this version made.")
+            raise InputError(f"{path} holds {found}, not {SCHEMA}. Use a model that portrait-train made.")
         config = json.loads(header["config"])
         config["inject_after"] = tuple(config["inject_after"])
         model = cls(PortraitConfig(**config))

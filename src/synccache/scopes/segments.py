@@ -20,7 +20,7 @@ class Segments:
     of its residuals at its head.
 
     Args:
-        ratio: cache ratio in (0, 1]; 1 keeps every site.
+        ratio: cache ratio in (0, 1]; 1 keeps every site, also where there is one segment more than sites.
         boundaries: instead, the sites (block indices) after which a kept segment ends.
     """
 
@@ -38,7 +38,7 @@ class Segments:
             ends = tuple(self.boundaries)
         else:
             segments = len(inner) + 1
-            kept = min(segments, max(1, int(self.ratio * len(sites) + 1e-9)))
+            kept = segments if self.ratio == 1 else min(segments, max(1, int(self.ratio * len(sites) + 1e-9)))
             if kept == segments:
                 ends = inner
             elif plan is not None:

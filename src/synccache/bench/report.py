@@ -1,0 +1,159 @@
+"""Rows to one table and one plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..media.video import whole_file
+from ..metrics.statistics import paired_bootstrap
+from .contenders import REFERENCE, Contender
+
+COLUMNS = {
+    "speedup": ("speed-up", "{:.2f}×"),
+    "computed_steps": ("computed", "{:.1f}"),
+    "psnr_mouth_db": ("mouth dB", "{:.1f}"),
+    "psnr_person_db": ("person dB", "{:.1f}"),
+    "psnr_frame_db": ("frame dB", "{:.1f}"),
+    "gain_db": ("over fewer steps", "{:+.1f} dB"),
+    "opening_rms": ("opening RMS", "{:.1%}"),
+    "opening_rms_truth": ("from truth", "{:.1%}"),
+    "sync": ("sync", "{:.2f}"),
+    "lag": ("lag", "{:+.1f}"),
+    "megabytes": ("cache MB", "{:.2f}"),
+    "skipped_cost": ("skipped step", "{:.1%}"),
+    "of_ideal": ("of ideal", "{:.2f}"),
+}
+
+
+def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> list[dict[str, Any]]:
+    """One dictionary a contender: medians of ratios, means of everything else, intervals where they matter."""
+    curve = _fewer_steps(rows, chosen)
+    found = []
+    for contender in chosen:
+        own = [r for r in rows if r["contender"] == contender.label]
+        entry: dict[str, Any] = {"contender": contender.label, "control": contender.control, "clips": len(own)}
+        for name in ("speedup", "skipped_cost", "of_ideal", "ideal_speedup"):
+            values = [r[name] for r in own if r.get(name) is not None]
+            entry[name] = float(np.median(values)) if values else None
+            if values:
+                entry[f"{name}_quartiles"] = [float(q) for q in np.quantile(values, [0.25, 0.75])]
+        for name in (
+            "computed_steps", "psnr_mouth_db", "psnr_person_db", "psnr_frame_db", "opening_rms", "opening_rms_truth",
+            "sync", "lag", "bytes", "probe_bytes",
+        ):  # fmt: skip
+            values = [r[name] for r in own if r.get(name) is not None]
+            entry[name] = float(np.mean(values)) if values else None
+        entry["megabytes"] = None if not entry["bytes"] else entry["bytes"] / 2**20
+        gains = [r["psnr_mouth_db"] - curve[r["clip"]](r["speedup"]) for r in own if r.get("speedup")] if curve else []
+        gains = [g for g in gains if g is not None and np.isfinite(g)]
+        if gains and contender.label != REFERENCE and not contender.full:
+            entry["gain_db"], low, high = paired_bootstrap(gains)
+            entry["gain_db_interval"] = [low, high]
+        else:
+            entry["gain_db"] = None
+        found.append(entry)
+    return found
+
+
+def _fewer_steps(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> dict[int, Any]:
+    """By clip: mouth PSNR of fewer steps as a function of the speed-up, linear in its logarithm, ends held."""
+    labels = {c.label for c in chosen if c.curve == "fewer-steps"}
+    curves = {}
+    for clip in {r["clip"] for r in rows}:
+        points = sorted(
+            (np.log(r["speedup"]), r["psnr_mouth_db"]) for r in rows if r["clip"] == clip and r["contender"] in labels
+        )
+        if points:
+            x, y = zip(*points, strict=True)
+            curves[clip] = lambda speedup, x=x, y=y: float(np.interp(np.log(speedup), x, y))
+    return curves
+
+
+def compared(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender], base: str) -> list[dict[str, Any]]:
+    """Each contender's mouth PSNR minus that of ``base``, paired by clip, with a 95 % bootstrap interval."""
+    by = {(r["clip"], r["contender"]): r for r in rows}
+    clips = sorted({r["clip"] for r in rows})
+    found = []
+    for contender in chosen:
+        if contender.label in (REFERENCE, base):
+            continue
+        pairs = [(by[clip, contender.label], by[clip, base]) for clip in clips]
+        mean, low, high = paired_bootstrap([a["psnr_mouth_db"] - b["psnr_mouth_db"] for a, b in pairs])
+        found.append({"contender": contender.label, "difference_db": mean, "low": low, "high": high})
+    return found
+
+
+def table(summary: Sequence[dict[str, Any]]) -> str:
+    """Markdown; controls are in italics, and a dash stands where a figure has no meaning."""
+    lines = ["| contender | " + " | ".join(title for title, _ in COLUMNS.values()) + " |"]
+    lines.append("|---|" + "---:|" * len(COLUMNS))
+    for entry in summary:
+        cells = []
+        for name, (_, form) in COLUMNS.items():
+            value = entry.get(name)
+            text = "–" if value is None else form.format(value)
+            if name == "gain_db" and value is not None:
+                low, high = entry["gain_db_interval"]
+                text += f" [{low:+.1f}, {high:+.1f}]"
+            cells.append(text)
+        label = f"*{entry['contender']}*" if entry["control"] else entry["contender"]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_report(document: dict[str, Any], chosen: Sequence[Contender], out: Path) -> None:
+    """Add the summary to ``document``; write ``bench.md`` and ``bench.png``."""
+    rows = document["rows"]
+    summary = document["summary"] = summarise(rows, chosen)
+    hardware = document["hardware"]
+    text = [
+        f"`{document['command']}`: {len({r['clip'] for r in rows})} held-out clips, {hardware['processor']}, "
+        f"{hardware['cores']} cores, torch {hardware['torch']}, {document['started'][:10]}.",
+        "",
+        "Speed-up, skipped-step cost and share of the ideal speed-up are medians over clips, the rest are means. PSNR "
+        "is against the uncached run of the same seed. *Italics*: controls.",
+        "",
+        table(summary),
+    ]
+    if document["suite"] == "ablations":
+        document["compared"] = compared(rows, chosen, "synccache")
+        text += ["", "| against `synccache` | mouth PSNR difference | 95 % interval |", "|---|---:|---|"]
+        text += [
+            f"| {c['contender']} | {c['difference_db']:+.2f} dB | {c['low']:+.2f} to {c['high']:+.2f}"
+            + (" (null)" if c["low"] <= 0 <= c["high"] else "") + " |"
+            for c in document["compared"]
+        ]  # fmt: skip
+    with whole_file(out / "bench.md") as temporary:
+        temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
+    _plot(summary, chosen, out / "bench.png")
+
+
+def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    by_label = {s["contender"]: s for s in summary}
+    for curve in dict.fromkeys(c.curve for c in chosen if c.curve):
+        points = sorted(
+            (by_label[c.label]["speedup"], by_label[c.label]["psnr_mouth_db"])
+            for c in chosen
+            if c.curve == curve and by_label[c.label]["speedup"]
+        )
+        style = {"color": "black", "linestyle": "--", "marker": "x"} if curve == "fewer-steps" else {"marker": "o"}
+        axes.plot([p[0] for p in points], [p[1] for p in points], label=curve, **style)
+    for contender in chosen:
+        if contender.control and not contender.curve:
+            level = by_label[contender.label]["psnr_mouth_db"]
+            axes.axhline(level, color="0.7", linewidth=0.8)
+            axes.annotate(contender.label, (1, level), (2, 2), textcoords="offset points", fontsize=7, color="0.4")
+    axes.set(xlabel="speed-up by wall-clock", ylabel="mouth PSNR against uncached, dB")
+    axes.legend(fontsize=8)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

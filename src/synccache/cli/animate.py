@@ -1,0 +1,111 @@
+"""``synccache animate``: a photo and a recording become a talking video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..animation import Request, Result
+from ..animation import animate as make
+from .console import lasting, note, say, say_json, shown
+from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
+from .progress import TakeBar
+
+EXAMPLES = """
+Examples:
+
+  synccache animate --image me.jpg --audio hello.wav --out hello.mp4
+
+  synccache animate --image me.jpg --audio hello.wav --out hello.mp4 --compare
+
+  synccache animate ... --method synccache-linear --computed-steps 12 --report hello.json
+
+  synccache animate ... --threshold 0.2 --set max_gap=4 --set storage_dtype=float16
+"""
+
+
+def animate(
+    image: Annotated[Path, typer.Option(metavar="PHOTO", help="A photo with one upright face: JPEG, PNG, ...")],
+    audio: Annotated[Path, typer.Option(metavar="SOUND", help="Speech, 0.1 s to 10 min: WAV, MP3, OGG, a video, ...")],
+    out: Annotated[Path, typer.Option(metavar="MP4", help="The video to write: H.264 with the sound, 12.5 frames/s.")],
+    steps: Steps = 40,
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="Caching method; see 'synccache methods'. 'none' computes all steps.")
+    ] = "synccache",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also run uncached; write both side by side, a report and a plot.")
+    ] = False,
+    seed: Seed = 0,
+    mask: Mask = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="Report to write: seconds, steps, bytes, lip-sync. Plot beside.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="X", help="Accumulated relative change at which a step is computed.")
+    ] = None,
+    computed_steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Steps to compute a clip, instead of a threshold.")
+    ] = None,
+    cache_ratio: Annotated[
+        float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the method; repeatable.")
+    ] = None,
+    guidance: Guidance = 3.0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of the video, 32 to 2048.")] = 384,
+    model: Model = None,
+    no_crop: Annotated[
+        bool, typer.Option("--no-crop", help="Animate the photo's centre square as it is; needs no detected face.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Animate a portrait photo from speech, several times faster than without a cache."""
+    settings = settings_from(
+        set_ or [], threshold=threshold, computed_steps=computed_steps, cache_ratio=cache_ratio
+    )
+    request = Request(
+        image=image, audio=audio, out=out, steps=steps, method=method, settings=settings, compare=compare, seed=seed,
+        guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,
+    )  # fmt: skip
+    run(request, json_)
+
+
+def run(request: Request, as_json: bool) -> None:
+    """Make an animation and say what came of it."""
+    with TakeBar(shown=not as_json) as bar:
+        result = make(request, on_estimate=None if as_json else _announce, on_progress=bar)
+    if as_json:
+        say_json({"files": _files(result), **{k: v for k, v in result.report.items() if k != "trace"}})
+    else:
+        _describe(result)
+
+
+def _announce(seconds: float) -> None:
+    if seconds > 60:
+        note(f"This takes up to about {lasting(seconds)}.")
+
+
+def _files(result: Result) -> dict[str, str | None]:
+    out = result.outputs
+    named = {"video": out.video, "side_by_side": out.side_by_side, "report": out.report, "plot": out.plot}
+    return {name: None if path is None else str(path) for name, path in named.items()}
+
+
+def _describe(result: Result) -> None:
+    r: dict[str, Any] = result.report
+    fast, slow = r["accelerated"], r["baseline"]
+    total = round(r["step_reduction"] * fast["computed_steps"]) if r["step_reduction"] else fast["computed_steps"]
+    say(f"{r['method']}: {fast['computed_steps']} of {total} steps computed in {fast['seconds']:.1f} s")
+    if slow is not None:
+        say(f"uncached: {slow['seconds']:.1f} s, so {r['speedup']:.2f} times faster")
+        person = "" if r["psnr_person_db"] is None else f", {r['psnr_person_db']:.1f} dB over the person"
+        say(f"fidelity to uncached: PSNR {r['psnr_db']:.1f} dB{person}, SSIM {r['ssim']:.4f}")
+    if fast["sync"] is not None:
+        before = "" if slow is None else f" (uncached {slow['sync']['correlation']:.2f})"
+        say(f"lip-sync: correlation {fast['sync']['correlation']:.2f}{before} at no lag")
+    for name, path in _files(result).items():
+        if path is not None:
+            say(f"{name.replace('_', ' ')}: {shown(Path(path))}")

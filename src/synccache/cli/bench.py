@@ -1,0 +1,41 @@
+"""``synccache bench``: measure methods and their controls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..bench import SUITES, run
+from .console import say, say_json
+from .options import Json, Model
+from .progress import CountBar
+
+EXAMPLES = """
+Examples:
+
+  synccache bench --suite core --out runs/bench --quick
+
+  synccache bench --suite core --out runs/bench
+
+  synccache bench --suite ablations --out runs/ablations --clips 16
+"""
+
+
+def bench(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for bench.json, bench.md and bench.png.")],
+    suite: Annotated[str, typer.Option(help=f"What to measure: {', '.join(sorted(SUITES))}.")] = "core",
+    quick: Annotated[bool, typer.Option("--quick", help="Few contenders on 2 clips.")] = False,
+    clips: Annotated[int | None, typer.Option(metavar="N", help="Held-out clips; 16 unless --quick.")] = None,
+    model: Model = None,
+    json_: Json = False,
+) -> None:
+    """Measure methods and controls on held-out clips; a run that was stopped goes on where it was."""
+    with CountBar("runs", shown=not json_) as bar:
+        document = run(suite, out, quick=quick, clips=clips, model=model, on_progress=lambda n, of, _: bar(n, of))
+    if json_:
+        say_json(document["summary"])
+        return
+    say((out / "bench.md").read_text(encoding="utf-8"))
+    say(f"table {out / 'bench.md'}, plot {out / 'bench.png'}, rows {out / 'bench.json'}")

@@ -1,0 +1,64 @@
+"""``synccache portrait-eval``: how well the portrait model talks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import as_file, files
+from typing import Annotated, Any
+
+import typer
+
+from ..animation import prepare
+from ..animation.report import finite
+from ..errors import InputError
+from ..portrait.evaluate import evaluate
+from ..portrait.pipeline import PortraitPipeline
+from .console import say, say_json
+from .options import Guidance, Json, Model, Steps
+from .progress import CountBar
+
+EXAMPLES = """
+Examples:
+
+  synccache portrait-eval
+
+  synccache portrait-eval --model runs/portrait/portrait.safetensors --clips 32 --json > eval.json
+"""
+
+
+def portrait_eval(
+    clips: Annotated[int, typer.Option(metavar="N", help="Held-out people to judge by, 1 to 1000.")] = 16,
+    steps: Steps = 40,
+    guidance: Guidance = 3.0,
+    model: Model = None,
+    json_: Json = False,
+) -> None:
+    """Measure lip-sync, background and silence on held-out people and speech, and on the bundled photo."""
+    if not 1 <= clips <= 1000:
+        raise InputError(f"clips must lie between 1 and 1000, but is {clips}.")
+    if not 1 <= steps <= 1000:
+        raise InputError(f"steps must lie between 1 and 1000, but is {steps}.")
+    pipe = PortraitPipeline.load(model)
+    assets = files("synccache.portrait") / "assets"
+    with as_file(assets / "astronaut.jpg") as image, as_file(assets / "demo.ogg") as audio:
+        scene = prepare(image, audio, pipe.transformer.config.image_size)
+    with CountBar("people", shown=not json_) as bar:
+        found = evaluate(
+            pipe, clips=clips, steps=steps, guidance_scale=guidance, photo=(scene.portrait, scene.speech), on_clip=bar
+        )
+    result = finite(found)
+    if json_:
+        say_json(result)
+        return
+    rows = list(_flat({k: v for k, v in result.items() if k != "rows"}))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        say(f"{name:<{width}}  {value:.4g}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+
+
+def _flat(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", "-" if value is None else value

@@ -1,0 +1,76 @@
+"""``synccache portrait-train``: train the portrait model; resumable at any moment."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..animation.request import check_writable
+from ..errors import InputError
+from ..portrait.pictures import loss_curve, sample_strip
+from ..portrait.train import TrainSettings, train
+from ..portrait.transformer import PortraitTransformer
+from .console import Stopped, say, shown
+from .progress import CountBar
+
+EXAMPLES = """
+Examples:
+
+  synccache portrait-train --out runs/portrait
+
+  synccache portrait-train --out runs/portrait --minutes 60        (an hour more of the same run)
+
+  synccache portrait-train --out runs/tuned --initial runs/portrait/portrait.safetensors --steps 500
+"""
+
+
+def portrait_train(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Checkpoint, weights, loss.png and strip.png; made.")],
+    steps: Annotated[int, typer.Option(metavar="N", help="Training steps of the whole run.")] = TrainSettings.steps,
+    minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after M minutes, resumable.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True,
+    initial: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, clips and noise.")] = 0,
+    save_every: Annotated[float, typer.Option(metavar="SECONDS", help="Time between checkpoints.")] = 180.0,
+) -> None:
+    """Train the built-in portrait model on talking portraits that are rendered as they are needed."""
+    if not 1 <= steps <= 10_000_000:
+        raise InputError(f"steps must lie between 1 and 10 million, but is {steps}.")
+    if minutes is not None and not (math.isfinite(minutes) and minutes > 0):
+        raise InputError(f"minutes must be above 0, but is {minutes}.")
+    if initial is not None:
+        PortraitTransformer.load(initial)  # refuses what is no model, before a folder is made
+    _make(out)
+    recent: list[float] = []
+
+    def step(index: int, loss: float) -> None:
+        recent.append(loss)
+        del recent[:-50]
+        bar(index + 1, steps, f"loss {sum(recent) / len(recent):.4f}")
+
+    def save(model: PortraitTransformer, index: int, losses: list[tuple[int, float]]) -> None:
+        loss_curve(losses, out / "loss.png")
+        sample_strip(model, out / "strip.png")
+
+    with CountBar("training") as bar:
+        try:
+            weights = train(
+                out, TrainSettings(steps=steps, seed=seed), resume=resume, initial=initial, minutes=minutes,
+                save_every=save_every, on_step=step, on_save=save,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            raise Stopped(f"the last checkpoint in {shown(out)} is kept; the same command goes on from it") from None
+    say(f"weights: {shown(weights)}")
+    say(f"loss curve: {shown(out / 'loss.png')}")
+    say(f"samples: {shown(out / 'strip.png')}")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} cannot be made ({error.strerror}); choose another.") from None
+    check_writable(folder / "portrait.safetensors")
