@@ -137,7 +137,10 @@ def test_pipelines_modules_and_nonsense():
         (lambda m: setattr(m, "_is_cached", True), "_is_cached"),
         (lambda m: setattr(m, "enable_teacache", True), "enable_teacache"),
         (lambda m: [setattr(m, n, 1) for n in ("cnt", "num_steps", "rel_l1_thresh")], "TeaCache"),
-        (lambda m: setattr(m.blocks[0], "_diffusers_hook", type("R", (), {"hooks": {"mag_cache_block_hook": 1}})()), "mag"),
+        (
+            lambda m: setattr(m.blocks[0], "_diffusers_hook", type("R", (), {"hooks": {"mag_cache_block_hook": 1}})()),
+            "mag",
+        ),
         (lambda m: setattr(m, "_compiled_call_impl", m.forward), "compile_repeated_blocks"),
     ],
 )  # fmt: skip

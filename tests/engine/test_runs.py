@@ -178,6 +178,7 @@ def test_heun_evaluates_a_step_twice():
 def test_requests_are_kept_apart():
     model = AddModel()
     with synccache.cached(model, listed(0)) as handle:
+
         def step(request, t, level):
             with handle.request(request):
                 return call(model, t, level)
@@ -298,7 +299,15 @@ def test_s2v_clips_of_another_length_and_two_sequential_branches():
             silent = torch.zeros_like(inputs.audio_input)
             for t in torch.linspace(1000, 100, 12).tolist():
                 for audio in (inputs.audio_input, silent):
-                    model(inputs.x, torch.tensor([t]), inputs.context, None, audio, inputs.ref_latents, inputs.motion_latents)
+                    model(
+                        inputs.x,
+                        torch.tensor([t]),
+                        inputs.context,
+                        None,
+                        audio,
+                        inputs.ref_latents,
+                        inputs.motion_latents,
+                    )
         assert len(handle.trace.runs) == 3
         for run in range(3):
             assert handle.trace.decisions(run) == ["computed", "skipped", "skipped"] * 4

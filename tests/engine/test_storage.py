@@ -4,7 +4,7 @@ import gc
 
 import pytest
 import torch
-from toys import Pipeline, Video, WanModel_S2V, distance, s2v_inputs
+from toys import Pipeline, Video, distance, s2v_inputs
 
 import synccache
 from synccache import Method
@@ -44,7 +44,9 @@ def test_nothing_else_of_that_size_stays_alive():
         pipe()
         gc.collect()
         size = held_by(handle)[0][0].numel()
-        alive = [t for t in gc.get_objects() if isinstance(t, torch.Tensor) and t.numel() == size and not t.is_meta]
+        alive = [
+            t for t in gc.get_objects() if issubclass(type(t), torch.Tensor) and t.numel() == size and not t.is_meta
+        ]
         anchors, probes = held_by(handle)
         assert {id(t) for t in alive} == {id(t) for t in anchors + probes}
     gc.collect()
@@ -66,11 +68,15 @@ def test_cache_ratio_bounds_the_residuals(s2v, ratio, count):
 def test_bfloat16_storage_costs_little_accuracy(s2v):
     inputs, outputs = s2v_inputs(), []
     for dtype in (None, torch.bfloat16, torch.float8_e4m3fn):
-        with torch.no_grad(), synccache.cached(s2v, "schedule", schedule=[0], storage_dtype=dtype, storage_device="cpu"):
+        with (
+            torch.no_grad(),
+            synccache.cached(s2v, "schedule", schedule=[0], storage_dtype=dtype, storage_device="cpu"),
+        ):
             for t in (900.0, 800.0):
                 out = s2v(inputs.x, torch.tensor([t]), inputs.context, None, inputs.audio_input)[0]
             outputs.append(out)
-    assert 0 < distance(outputs[1], outputs[0]) < 0.01 < distance(outputs[2], outputs[0]) < 0.1
+    half, quarter = (distance(o, outputs[0]) for o in outputs[1:])
+    assert 0 < 4 * half < quarter < 0.1
 
 
 def test_a_bfloat16_model():

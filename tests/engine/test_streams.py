@@ -17,7 +17,9 @@ EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
 
 def call(model, t, text_tokens=5, seed=0):
     random = torch.Generator().manual_seed(seed)
-    return model(torch.randn(1, 6, 8, generator=random), torch.randn(1, text_tokens, 8, generator=random), torch.tensor([t]))
+    return model(
+        torch.randn(1, 6, 8, generator=random), torch.randn(1, text_tokens, 8, generator=random), torch.tensor([t])
+    )
 
 
 @pytest.mark.parametrize("text_tokens", [5, 6])

@@ -50,7 +50,8 @@ def test_a_later_clip_continues_from_the_frames_before_it(pipe):
         plain = pipe.denoise(reference, audio, None, steps=2)
         continued = pipe.denoise(reference, audio, pipe.last_frames(plain), steps=2)
     assert not torch.equal(plain, continued)
-    one, two = (pipe(PORTRAIT, np.concatenate([s, shared, padding]), steps=2) for s in (speech(0.32, 6), speech(0.32, 7)))
+    first = speech(0.32, 6), speech(0.32, 7)
+    one, two = (pipe(PORTRAIT, np.concatenate([s, shared, padding]), steps=2) for s in first)
     assert not np.array_equal(one[4:], two[4:])
 
 

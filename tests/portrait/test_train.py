@@ -1,5 +1,6 @@
 """Training resumes exactly and learns."""
 
+import contextlib
 import itertools
 import json
 
@@ -8,7 +9,9 @@ import torch
 from synccache.portrait.train import TrainSettings, learning_rate_scale, train
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
-TINY = PortraitConfig(image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=3, inject_after=(0, 2))
+TINY = PortraitConfig(
+    image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=3, inject_after=(0, 2)
+)
 
 
 def source(seed, start, batch, frames, size):
@@ -45,10 +48,8 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path):
         if step == 4:
             raise Stop
 
-    try:
+    with contextlib.suppress(Stop):
         train(tmp_path / "parts", SETTINGS, config=TINY, source=source, on_step=stop, save_every=0)
-    except Stop:
-        pass
     resumed = []
     parts = train(tmp_path / "parts", SETTINGS, config=TINY, source=source, on_step=lambda s, _: resumed.append(s))
     assert resumed == [4, 5]

@@ -1,8 +1,8 @@
 """The ``animate`` job as functions: a photo and a recording go in, a video, a report and a plot come out.
 
-    request = Request(image="me.jpg", audio="hello.wav", out="hello.mp4", compare=True)
-    result = animate(request)
-    print(result.report["speedup"])
+request = Request(image="me.jpg", audio="hello.wav", out="hello.mp4", compare=True)
+result = animate(request)
+print(result.report["speedup"])
 """
 
 from .job import Result, animate

@@ -83,9 +83,7 @@ def shoot(
 
         handle.on_step = count
         started = time.perf_counter()
-        frames = pipe(
-            scene.portrait, scene.speech, steps=steps, guidance_scale=guidance_scale, seed=seed, on_step=step
-        )
+        frames = pipe(scene.portrait, scene.speech, steps=steps, guidance_scale=guidance_scale, seed=seed, on_step=step)
         seconds = time.perf_counter() - started
         return Take(method, frames, seconds, handle.trace, dict(handle.settings))
 

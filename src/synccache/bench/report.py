@@ -146,7 +146,7 @@ def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: 
             for c in chosen
             if c.curve == curve and by_label[c.label]["speedup"]
         )
-        style = {"color": "black", "linestyle": "--", "marker": "x"} if curve == "fewer-steps" else {"marker": "o"}
+        style: Any = {"color": "black", "linestyle": "--", "marker": "x"} if curve == "fewer-steps" else {"marker": "o"}
         axes.plot([p[0] for p in points], [p[1] for p in points], label=curve, **style)
     for contender in chosen:
         if contender.control and not contender.curve:

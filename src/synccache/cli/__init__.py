@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-COMMANDS = {
+COMMANDS: dict[str, tuple[Any, str]] = {
     "demo": (demo.demo, demo.EXAMPLES),
     "animate": (animate.animate, animate.EXAMPLES),
     "methods": (methods.methods, methods.EXAMPLES),

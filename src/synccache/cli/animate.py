@@ -52,7 +52,8 @@ def animate(
         float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the method; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the method; repeatable."),
     ] = None,
     guidance: Guidance = 3.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of the video, 32 to 2048.")] = 384,
@@ -63,9 +64,7 @@ def animate(
     json_: Json = False,
 ) -> None:
     """Animate a portrait photo from speech, several times faster than without a cache."""
-    settings = settings_from(
-        set_ or [], threshold=threshold, computed_steps=computed_steps, cache_ratio=cache_ratio
-    )
+    settings = settings_from(set_ or [], threshold=threshold, computed_steps=computed_steps, cache_ratio=cache_ratio)
     request = Request(
         image=image, audio=audio, out=out, steps=steps, method=method, settings=settings, compare=compare, seed=seed,
         guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,

@@ -34,9 +34,7 @@ class TakeBar:
         self._bars.stop()
 
     def __call__(self, p: Progress) -> None:
-        counts = (
-            f"clip {p.clip + 1}/{p.clips}  {p.done}/{p.steps} steps  {p.computed} computed  {p.skipped} skipped"
-        )
+        counts = f"clip {p.clip + 1}/{p.clips}  {p.done}/{p.steps} steps  {p.computed} computed  {p.skipped} skipped"
         if self._task is None or p.done == 1:
             label = "uncached" if p.method == "none" else p.method
             self._task = self._bars.add_task(label, total=p.steps, counts="")

@@ -74,7 +74,7 @@ def original_class(module: nn.Module) -> type:
 
 
 @lru_cache(maxsize=256)
-def argument_names(cls: type) -> tuple[str, ...]:
+def argument_names(cls: Any) -> tuple[str, ...]:
     """Names of the forward's arguments in order, without ``self`` and ``*args``/``**kwargs``."""
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = list(inspect.signature(cls.forward).parameters.values())[1:]

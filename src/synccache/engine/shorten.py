@@ -19,13 +19,13 @@ class ShortSchedule:
     """
 
     def __init__(self, pipeline: Any, steps: int) -> None:
-        scheduler = getattr(pipeline, "scheduler", None)
+        scheduler: Any = getattr(pipeline, "scheduler", None)
         if not hasattr(scheduler, "set_timesteps"):
             raise InputError(
                 "Fewer steps need a pipeline whose .scheduler has set_timesteps. Apply the method to the pipeline, not "
                 "to its transformer, or ask your sampler for fewer steps yourself."
             )
-        self.scheduler = scheduler
+        self.scheduler: Any = scheduler
         original = scheduler.set_timesteps
         signature = inspect.signature(original)
 

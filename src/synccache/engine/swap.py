@@ -100,6 +100,6 @@ def _subclass(base: type) -> type:
             )
 
         members["enable_cache"] = enable_cache
-    sub = type(base.__name__, (base,), members)
+    sub: Any = type(base.__name__, (base,), members)
     _SUBCLASSES[base] = sub
     return sub

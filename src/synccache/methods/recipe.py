@@ -47,7 +47,7 @@ class Recipe:
 
 
 def protected(gate: Gate, s: Settings) -> Gate:
-    """``gate`` within the settings ``max_gap``, ``last`` and ``warmup``, as far as they are given."""
+    """``gate`` within the settings ``max_gap``, ``last`` and ``warmup``, as far as they are on (neither None nor 0)."""
     if s.get("max_gap"):
         gate = MaxGap(gate, s["max_gap"])
     if s.get("last"):

@@ -37,7 +37,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "mask_weight": _number(0),
     "warmup": _number(0),
     "last": _number(0, whole=True),
-    "max_gap": _number(1, whole=True),
+    "max_gap": _number(0, whole=True),
     "cache_ratio": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
     "boundaries": (_indices, "a list of block indices"),
     "decoupled": (lambda v: isinstance(v, bool), "True or False"),
@@ -55,7 +55,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None) -> dict[str, Any]:
-    """All settings of a method: its defaults, then the model's, then those given.
+    """All settings of a method: its defaults, then the model's, then those given; None means by default, 0 means off.
 
     Raises:
         InputError: an unknown setting, a value out of range, or two that exclude each other.
@@ -64,13 +64,15 @@ def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = Non
     for name in given:
         if name not in known:
             raise InputError(unknown("setting", name, known, f"of the method {recipe.name!r}"))
+    given = {k: v for k, v in given.items() if v is not None}
     for name, value in given.items():
         check(name, value)
     if given.get("threshold") is not None and given.get("computed_steps") is not None:
         raise InputError("Give threshold or computed_steps, not both: the one is found from the other.")
     settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: _read(k, v) for k, v in given.items()}}
-    if given.get("threshold") is not None:
-        settings["computed_steps"] = None
+    for one, other in (("threshold", "computed_steps"), ("computed_steps", "threshold")):
+        if one in given and other in settings:
+            settings[other] = None
     return settings
 
 

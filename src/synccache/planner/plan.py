@@ -85,9 +85,7 @@ class Plan:
 
     def _check(self, segments: int) -> None:
         if not 1 <= segments <= len(self.ends):
-            raise InputError(
-                f"{segments} segments were asked for; the plan has 1 to {len(self.ends)}."
-            )
+            raise InputError(f"{segments} segments were asked for; the plan has 1 to {len(self.ends)}.")
 
     def save(self, path: str | Path) -> Path:
         return write_document(path, SCHEMA, VERSION, asdict(self))

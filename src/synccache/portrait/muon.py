@@ -37,9 +37,10 @@ class Muon(torch.optim.Optimizer):
                 if parameter.grad is not None:
                     shapes[parameter.shape].append(parameter)
             for (rows, columns), parameters in shapes.items():
-                gradients = [p.grad for p in parameters]
+                moved: list[Tensor] = [*parameters]
+                gradients = [p.grad for p in parameters if p.grad is not None]
                 buffers = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
                 torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
                 updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
                 directions = orthogonalise(torch.stack(updates)).unbind()
-                torch._foreach_add_(parameters, directions, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)
+                torch._foreach_add_(moved, directions, alpha=-group["lr"] * max(1, rows / columns) ** 0.5)

@@ -46,9 +46,7 @@ def loss_curve(losses: Sequence[tuple[int, float]], path: Path) -> Path:
     return path
 
 
-def sample_strip(
-    model: PortraitTransformer, path: Path, *, people: int = 3, columns: int = 8, steps: int = 10
-) -> Path:
+def sample_strip(model: PortraitTransformer, path: Path, *, people: int = 3, columns: int = 8, steps: int = 10) -> Path:
     """Draw generated clips of held-out people saying held-out speech, each under the rendered truth.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ class PortraitPipeline:
 
     def __init__(self, transformer: PortraitTransformer, flow_shift: float = 3.0) -> None:
         self.transformer = transformer.eval()
-        self.scheduler = UniPCMultistepScheduler(
+        self.scheduler: Any = UniPCMultistepScheduler(
             num_train_timesteps=1000, prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift
         )
 

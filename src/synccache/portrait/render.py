@@ -25,7 +25,7 @@ from .render_face import Face
 from .render_layers import Identity, Layers, layers_of, sample_identity
 from .render_measure import measure_opening
 from .render_pose import COARSE, DENSITY, MARGIN, apply, box_of, frame_grid, similarity, turn
-from .scenery import Array, ramp
+from .scenery import Array, f32, ramp
 
 __all__ = [
     "Identity",
@@ -70,7 +70,7 @@ def render(identity: Identity, motion: Motion, size: int = 128) -> Array:
     turned, head, back = _bends(face, motion, poses)
     trunk = similarity(identity, motion, 0.35)
     density = DENSITY * size
-    to_texels = np.float32([MARGIN * density - 0.5, MARGIN * density - 0.5])
+    to_texels = f32([MARGIN * density - 0.5, MARGIN * density - 0.5])
     frames = np.empty((len(motion), size, size, 3), np.uint8)
     full = (size, size)
     for t in range(len(motion)):
@@ -117,12 +117,12 @@ def _sample(layer: Array, straight: Array, bend: Array, t: int) -> Array:
     where = straight[t] + cv2.resize(bend[t], (size, size))
     k = np.float32(len(layer) / (1 + 2 * MARGIN))
     where = where * k + (np.float32(MARGIN) * k - np.float32(0.5))
-    return cv2.remap(layer, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(layer, where, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
 
 def _lit(layers: Layers, drift: float) -> Array:
     size = len(layers.backdrop)
-    shift = np.float32([[1, 0, (0.5 + 0.25 * float(np.clip(drift, -1.9, 1.9))) * size], [0, 1, 0]])
+    shift = f32([[1, 0, (0.5 + 0.25 * float(np.clip(drift, -1.9, 1.9))) * size], [0, 1, 0]])
     light = cv2.warpAffine(layers.light, shift, (size, size), flags=INVERSE)
     return cv2.multiply(layers.backdrop, cv2.merge([light] * 3), dtype=cv2.CV_8U)
 
@@ -159,10 +159,10 @@ def regions(identity: Identity, motion: Motion, size: int = 128) -> dict[str, Ar
     """
     face, layers = identity.face, layers_of(identity, size)
     rows, columns = box_of(identity, motion, (face.mouth_u, face.mouth_v + 0.030), (face.mouth_w * 1.3, 0.085), size)
-    mouth = np.zeros((size, size), np.float32)
+    mouth: Array = np.zeros((size, size), np.float32)
     mouth[rows, columns] = 1
     mouth = cv2.GaussianBlur(mouth, (0, 0), 0.014 * size)
-    person = np.zeros((size, size), np.float32)
+    person: Array = np.zeros((size, size), np.float32)
     chosen = np.unique(np.linspace(0, len(motion) - 1, min(len(motion), 6)).astype(int))
     at_rest = still()
     fields = Motion.__dataclass_fields__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .scenery import Array, bump, clouds, colour, extent, filled, over, ramp
+from .scenery import Array, bump, clouds, colour, extent, f32, filled, over, ramp
 
 
 def body(rng: np.random.Generator, u: Array, v: Array, skin: Array, light: Array, neck: float, chin: float):
@@ -34,7 +34,7 @@ def body(rng: np.random.Generator, u: Array, v: Array, skin: Array, light: Array
     shade = 0.62 + 0.3 * np.sqrt(np.clip(1 - across * across, 0, 1)) + 0.3 * light[0] * across
     shadow = bump(0 * x, np.maximum(v - chin - 0.01 + 0.35 * x * x, 0), 0, 0, 1, 0.06)
     shade *= 1 - rng.uniform(0.35, 0.6) * shadow
-    out = (skin * np.float32([1.0, 0.95, 0.92]))[:, None, None] * np.clip(shade, 0.05, 1.3)
+    out = (skin * f32([1.0, 0.95, 0.92]))[:, None, None] * np.clip(shade, 0.05, 1.3)
     folds = clouds(rng, extent(u, v), 4, 4)
     paint = _fabric(rng, u, v, folds)
     tone = 0.75 + 0.13 * folds + 0.7 * light[0] * x - 0.5 * np.maximum(v - 1.02, 0)

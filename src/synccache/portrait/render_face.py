@@ -7,17 +7,15 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .scenery import Array, bump, clouds, extent, fade, filled, over, plateau, ramp
+from .scenery import Array, bump, clouds, extent, f32, fade, filled, over, plateau, ramp
 
 # Skin from dark to fair, sRGB 0..1.
-TONES = np.float32([
+TONES = f32([
     [0.27, 0.17, 0.13], [0.36, 0.23, 0.17], [0.47, 0.31, 0.22], [0.60, 0.41, 0.29],
     [0.73, 0.55, 0.44], [0.83, 0.66, 0.56], [0.89, 0.73, 0.64], [0.93, 0.79, 0.71],
 ])  # fmt: skip
 # dark brown, black, blue, green, hazel; sRGB
-IRISES = np.float32(
-    [[0.22, 0.13, 0.07], [0.12, 0.07, 0.05], [0.33, 0.45, 0.55], [0.32, 0.40, 0.25], [0.42, 0.30, 0.16]]
-)
+IRISES = f32([[0.22, 0.13, 0.07], [0.12, 0.07, 0.05], [0.33, 0.45, 0.55], [0.32, 0.40, 0.25], [0.42, 0.30, 0.16]])
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,12 @@ def sample_face(rng: np.random.Generator) -> Face:
     tone = TONES[low] + (TONES[low + 1] - TONES[low]) * (place - low)
     tone = np.clip(tone * rng.normal(1, [0.02, 0.025, 0.035]), 0.05, 1).astype(np.float32)
     makeup = float(rng.choice([0.0, rng.uniform(0.2, 1)], p=[0.6, 0.4]))
-    lips = tone * np.float32([0.93, 0.68, 0.68]) * (1 - makeup) + makeup * np.float32(
+    lips = tone * f32([0.93, 0.68, 0.68]) * (1 - makeup) + makeup * f32(
         rng.uniform([0.5, 0.12, 0.15], [0.8, 0.4, 0.45])
     )
     iris = IRISES[rng.integers(5 if place > 3.5 else 2)] * rng.normal(1, 0.12, 3)
     angle, tilt = rng.normal(0, 0.75), rng.uniform(-0.75, 0.0)
-    light = np.float32([np.sin(angle), tilt, rng.uniform(0.6, 1.1)])
+    light = f32([np.sin(angle), tilt, rng.uniform(0.6, 1.1)])
     mouth_w = rng.uniform(0.088, 0.118)
     smile = float(rng.choice([rng.normal(0.0, 0.006), rng.uniform(0.008, 0.03)], p=[0.45, 0.55]))
     grin = smile > 0.012 and rng.random() < 0.6
@@ -158,10 +156,10 @@ def shading(face: Face, z: Array, step: float) -> tuple[Array, Array]:
     lx, ly, lz = face.light
     facing = (lz - lx * zx - ly * zy) * nz
     # Light that enters skin comes out redder and further round: each channel wraps differently.
-    wrapped = [np.clip((facing + w) / (1 + w), 0, None) for w in np.float32([0.30, 0.22, 0.19])]
+    wrapped = [np.clip((facing + w) / (1 + w), 0, None) for w in f32([0.30, 0.22, 0.19])]
     sky = face.ambient * (0.8 - 0.3 * zy * nz)
     diffuse = np.stack([sky * t + (1.12 - face.ambient) * w for t, w in zip((1, 1.02, 1.05), wrapped, strict=True)])
-    halfway = np.float32([lx, ly, lz + 1]) / np.sqrt(lx**2 + ly**2 + (lz + 1) ** 2)
+    halfway = f32([lx, ly, lz + 1]) / np.sqrt(lx**2 + ly**2 + (lz + 1) ** 2)
     gloss = np.clip((halfway[2] - halfway[0] * zx - halfway[1] * zy) * nz, 0, 1)
     gloss = np.clip((gloss - 0.86) * np.float32(1 / 0.14), 0, 1)
     gloss = gloss * gloss * gloss
@@ -255,4 +253,4 @@ def _glasses(f: Face, rng: np.random.Generator, side: Array, v: Array, out: Arra
     frame = np.maximum(rim, np.maximum(bridge, arm))
     over(out, (rng.uniform(0, 0.25, 3) ** 2 * rng.choice([0.2, 1, 2])).astype(np.float32), frame * f.glasses)
     glare = ramp(1 - ring, 0, 0.1) * ramp(0.012 - np.abs((side - f.eye_du) + 0.8 * (v - f.eye_v) - 0.03), 0, 0.01)
-    over(out, np.float32([0.8, 0.85, 0.9]), 0.25 * glare * rng.random())
+    over(out, f32([0.8, 0.85, 0.9]), 0.25 * glare * rng.random())

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from .render_face import Face
-from .scenery import Array, bump, clouds, extent, ramp
+from .scenery import Array, clouds, extent, f32, ramp
 
 # black, dark brown, brown, chestnut, auburn, dark blond, blond, platinum, grey, white; sRGB
-COLOURS = np.float32([
+COLOURS = f32([
     [0.07, 0.06, 0.06], [0.16, 0.11, 0.08], [0.28, 0.19, 0.12], [0.36, 0.22, 0.14], [0.48, 0.24, 0.12],
     [0.50, 0.39, 0.25], [0.68, 0.54, 0.34], [0.82, 0.73, 0.56], [0.50, 0.49, 0.48], [0.80, 0.79, 0.77],
 ])  # fmt: skip
@@ -36,13 +36,13 @@ class Hair:
 def sample_hair(rng: np.random.Generator, face: Face) -> Hair:
     """Draw a hair style that suits the face's light, beard and make-up."""
     dark_skin = float(face.skin.mean()) < 0.16
-    odds = np.float32([50, 25, 8, 3, 1, 1, 1, 0, 8, 3] if dark_skin else [22, 18, 14, 8, 6, 8, 8, 3, 8, 5])
+    odds = f32([50, 25, 8, 3, 1, 1, 1, 0, 8, 3] if dark_skin else [22, 18, 14, 8, 6, 8, 8, 3, 8, 5])
     shade = COLOURS[rng.choice(len(COLOURS), p=odds / odds.sum())] * rng.normal(1, 0.06, 3)
     masculine = face.beard or face.moustache
     styles = ["bald", "cropped", "short", "bob", "long", "afro"]
-    odds = np.float32([10, 30, 45, 3, 5, 7] if masculine else [3, 14, 30, 22, 24, 7])
+    odds = f32([10, 30, 45, 3, 5, 7] if masculine else [3, 14, 30, 22, 24, 7])
     if dark_skin:
-        odds = odds + np.float32([4, 20, 0, 0, 0, 18])
+        odds = odds + f32([4, 20, 0, 0, 0, 18])
     style = str(rng.choice(styles, p=odds / odds.sum()))
     volume = {"bald": 0.0, "cropped": 0.012, "short": rng.uniform(0.03, 0.09), "bob": rng.uniform(0.04, 0.1),
               "long": rng.uniform(0.03, 0.09), "afro": rng.uniform(0.08, 0.16)}[style]  # fmt: skip
@@ -74,11 +74,11 @@ def strands(hair: Hair, face: Face, rng: np.random.Generator, u: Array, v: Array
         angle = np.arctan2(x, y + 0.02) * 10 + rng.uniform(0.3, 1.2) * rough
         angle += hair.wave * 0.6 * np.sin(radius * 26 + 1.5 * rough)
         noise = rng.standard_normal((16, 1024), np.float32)
-        noise = cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.0 + cv2.GaussianBlur(noise, (0, 0), sigmaX=5, sigmaY=1.5) * 3.0
+        fine = cv2.GaussianBlur(noise, (0, 0), 0.8) * 2.0 + cv2.GaussianBlur(noise, (0, 0), sigmaX=5, sigmaY=1.5) * 3.0
         across = (angle * 15 + 512).astype(np.float32)
-        tone = cv2.remap(noise, across, radius * 16, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        tone = cv2.remap(fine, across, radius * 16, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
         tone = 0.8 + 0.2 * tone + 0.07 * rough
-        arc = bump(radius + 0.02 * rough, 0, rng.uniform(0.12, 0.2), 0, 0.06, 1)
+        arc = np.exp(-(((radius + 0.02 * rough - rng.uniform(0.12, 0.2)) / 0.06) ** 2))
         tone = tone + hair.sheen * arc * (0.2 + 0.45 * tone)
     across = (u - 0.5) / 0.33
     lit = 0.72 + 0.5 * face.light[0] * across - 0.3 * face.light[1] * np.clip(1 - (v - face.crown) / 0.35, -0.5, 1)

@@ -12,7 +12,7 @@ from .render_body import body
 from .render_face import Face, sample_face, skin
 from .render_hair import Hair, sample_hair
 from .render_pose import DENSITY, frame_grid, head_grid
-from .scenery import Array, background, clouds, fade, moving_light, over, ramp
+from .scenery import Array, background, clouds, f32, fade, moving_light, over, ramp
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def sample_identity(rng: np.random.Generator) -> Identity:
         hair=hair,
         seed=int(rng.integers(2**62)),
         scale=rng.uniform(0.9, 1.1),
-        shift=rng.uniform(-0.05, 0.05, 2).astype(np.float32) * np.float32([0.8, 0.7]),
+        shift=rng.uniform(-0.05, 0.05, 2).astype(np.float32) * f32([0.8, 0.7]),
         roll=float(np.clip(rng.normal(0, 0.05), -0.14, 0.14)),
         softness=rng.uniform(0.2, 0.75),
         grade=(grade * 255 + 0.5).astype(np.uint8)[None],

@@ -6,7 +6,7 @@ import numpy as np
 
 from .motion import Motion
 from .render_face import Face
-from .scenery import Array, plateau, ramp
+from .scenery import Array, f32, plateau, ramp
 
 JAW = 0.72  # part of the aperture by which the lower lip falls; the upper lip rises by the rest
 
@@ -69,7 +69,7 @@ def mouth(face: Face, motion: Motion, u: Array, v: Array, pixel: float) -> tuple
     thin = 1 - 0.15 * opening
     top_out = top_in - f.lip_top * full * thin * bow * root
     bottom_out = bottom_in + f.lip_bottom * full * thin * root
-    soft = np.float32(pixel * 0.75)
+    soft = pixel * 0.75
     bite = 0.0025  # the line between closed lips
     within = ramp(1.02 - np.abs(x), 0, 0.06)
     lips = ramp(y - top_out, -soft, soft) * ramp(bottom_out - y, -soft, soft) * within
@@ -126,7 +126,7 @@ def eye(face: Face, motion: Motion, u: Array, v: Array, side: int, pixel: float)
     top = -f.eye_h * squint * np.sqrt(arch) * (1 - 0.15 * t) * (1 - 1.25 * blink)
     bottom = f.eye_h * 0.72 * np.sqrt(arch) * (1 + 0.12 * t) * (1 - 0.1 * blink)
     top = np.minimum(top, bottom)
-    soft = np.float32(pixel * 0.7)
+    soft = pixel * 0.7
     opened = ramp(y - top, -soft, soft) * ramp(bottom - y, -soft, soft) * ramp(1.0 - np.abs(t), 0, 0.05)
     opened = opened * ramp(bottom - top, 0.0, 0.004)
     gaze = motion.gaze[:, :, None, None]
@@ -159,4 +159,4 @@ def eye(face: Face, motion: Motion, u: Array, v: Array, side: int, pixel: float)
 def _blend(*parts) -> Array:
     """Sum of weights [T, h, w] times colours [3], as [T, h, w, 3]."""
     weights = np.stack([np.asarray(weight, np.float32) for weight, _ in parts], -1)
-    return weights @ np.float32([colour for _, colour in parts])
+    return weights @ f32([colour for _, colour in parts])

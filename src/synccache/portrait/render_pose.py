@@ -8,7 +8,7 @@ import numpy as np
 
 from .motion import Motion
 from .render_face import Face
-from .scenery import Array
+from .scenery import Array, f32
 
 MARGIN = 0.16  # head space is drawn this far beyond the frame, so that moved layers have no edges
 COARSE = 32  # side of the grids on which smooth movement is computed
@@ -33,7 +33,7 @@ def similarity(identity, motion: Motion, share: float = 1.0) -> Array:
     angle = -(identity.roll + share * motion.roll)
     scale = 1 / identity.scale
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
-    centre = np.float32([0.5, 0.62])
+    centre = f32([0.5, 0.62])
     to = centre + identity.shift + share * motion.shift
     matrix = np.empty((len(motion), 2, 3), np.float32)
     matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1] = cos, -sin, sin, cos
@@ -52,7 +52,7 @@ def apply(matrix: Array, x: Array, y: Array, split: bool = True) -> Array:
 def turn(face: Face, motion: Motion, u: Array, v: Array) -> tuple[Array, Array]:
     """Undo yaw and pitch: what stands out towards the camera slides over what lies behind."""
     yaw, pitch = motion.yaw[:, None, None], motion.pitch[:, None, None]
-    for_nose = np.float32([0.5, face.nose_v])
+    for_nose = f32([0.5, face.nose_v])
     for _ in range(2):
         x, y = (u - for_nose[0] - 0.16 * yaw), (v - 0.52 - 0.16 * pitch)
         depth = 0.17 * np.exp(-((x / 0.23) ** 2) - (y / 0.30) ** 2)
@@ -63,7 +63,7 @@ def turn(face: Face, motion: Motion, u: Array, v: Array) -> tuple[Array, Array]:
 def box_of(identity, motion: Motion, centre: tuple[float, float], half: tuple[float, float], size: int):
     """Slices of the frame that hold a head-space box in every frame."""
     matrix = similarity(identity, motion)
-    corners = np.float32([[centre[0] + a * half[0], centre[1] + b * half[1]] for a in (-1, 1) for b in (-1, 1)])
+    corners = f32([[centre[0] + a * half[0], centre[1] + b * half[1]] for a in (-1, 1) for b in (-1, 1)])
     turned = corners[None] + 0.2 * np.stack([motion.yaw, motion.pitch], 1)[:, None]
     inverse = np.linalg.inv(matrix[:, :, :2])
     points = np.einsum("tij,tkj->tki", inverse, turned - matrix[:, None, :, 2]) * size

@@ -8,6 +8,11 @@ import numpy as np
 Array = np.ndarray
 
 
+def f32(values) -> Array:
+    """Numbers as a float32 array."""
+    return np.asarray(values, np.float32)
+
+
 def ramp(x: Array, low: float, high: float) -> Array:
     """Smooth step of x from 0 at `low` to 1 at `high`."""
     t = np.clip((x - low) * np.float32(1 / (high - low)), 0, 1)
@@ -122,7 +127,7 @@ def background(rng: np.random.Generator, size: int) -> Array:
         picture *= 1 + 6 * wave
     else:
         noise = clouds(rng, (size, size), int(rng.integers(5, 14)), 4, 0.8)
-        leaf = np.float32([0.25, 0.4, 0.15]) * rng.uniform(0.7, 1.4, 3).astype(np.float32)
+        leaf = f32([0.25, 0.4, 0.15]) * rng.uniform(0.7, 1.4, 3).astype(np.float32)
         picture[:] = np.clip(leaf[:, None, None] * (0.8 + 0.45 * noise), 0, 1)
         over(picture, colour(rng, 0.3, 0.6, 1.0), ramp(noise, 1.0, 1.6) * 0.7)
     sigma = max(0.3, blur * size)

@@ -65,7 +65,8 @@ def learning_rate_scale(step: int, settings: TrainSettings) -> float:
 
 def optimizers(model: PortraitTransformer, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks and audio modules, AdamW for the rest."""
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = name.startswith(("blocks.", "audio_modules."))
         (hidden if inside and parameter.ndim == 2 else rest).append(parameter)

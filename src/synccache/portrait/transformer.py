@@ -124,7 +124,8 @@ class PortraitTransformer(nn.Module):
         # Overlapping output patches: neighbours blend, so no block edges show around the mouth.
         self.proj_out = nn.ConvTranspose2d(dim, 3, patch + 2 * config.overlap, patch, config.overlap)
         nn.init.normal_(self.proj_out.weight, std=0.002)
-        nn.init.zeros_(self.proj_out.bias)
+        if self.proj_out.bias is not None:
+            nn.init.zeros_(self.proj_out.bias)
 
     def forward(
         self,

@@ -1,0 +1,75 @@
+"""Weights: exact on polynomials, and the published contraction."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synccache.engine.types import Context, Step
+from synccache.forecasters import ByPerson, Lagrange, Reuse
+
+C = Context(Step(0))
+
+
+@given(
+    st.integers(0, 4), st.lists(st.integers(1, 5), min_size=4, max_size=4), st.integers(1, 6),
+    st.lists(st.integers(-3, 3), min_size=5, max_size=5),
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_lagrange_continues_a_polynomial_of_its_degree_on_uneven_gaps(order, gaps, ahead, coefficients):
+    times = [40.0]
+    for gap in gaps:
+        times.append(times[-1] - gap)
+    times = times[: order + 1]
+
+    def polynomial(t):
+        return sum(c * ((t - 30) / 10) ** k for k, c in enumerate(coefficients[: order + 1]))
+
+    weights = Lagrange(order).weights(times, 40.0 + ahead, C)
+    assert weights.dtype is torch.float64 and weights.shape == (1, order + 1)
+    forecast = sum(float(w) * polynomial(t) for w, t in zip(weights[0], times, strict=True))
+    size = 1 + sum(abs(float(w)) * abs(polynomial(t)) for w, t in zip(weights[0], times, strict=True))
+    assert abs(forecast - polynomial(40.0 + ahead)) < 1e-9 * size
+
+
+@pytest.mark.parametrize(
+    ("forecaster", "times", "t", "expected"),
+    [
+        (Reuse(), [5.0], 9.0, [1]),
+        (Reuse(), [5.0, 2.0], 9.0, [1, 0]),
+        (Lagrange(1), [5.0, 2.0], 8.0, [2, -1]),  # one anchor gap ahead
+        (Lagrange(1), [5.0, 2.0], 6.0, [4 / 3, -1 / 3]),
+        (Lagrange(2), [4.0, 2.0, 0.0], 6.0, [3, -3, 1]),  # forecasting.md: true quadratic at s = 1
+        (Lagrange(1, contraction=0.5), [4.0, 2.0], 6.0, [1.5, -0.5]),  # HiCache order 1 at sigma = 1/2
+        (Lagrange(1, contraction=0.0), [4.0, 2.0], 9.0, [1, 0]),
+        (Lagrange(2, contraction=0.0), [4.0, 2.0, 1.0], 9.0, [1, 0, 0]),
+        (Lagrange(1, max_gap=2), [4.0, 2.0], 9.0, [2, -1]),  # stands still two steps ahead
+        (Lagrange(1, contraction=0.5, max_gap=2), [4.0, 2.0], 9.0, [1.5, -0.5]),
+        (Lagrange(2), [4.0], 9.0, [1]),  # too few anchors: lower order
+        (Lagrange(2), [4.0, 2.0], 6.0, [2, -1]),
+        (Lagrange(1), [4.0, 2.0, 0.0], 6.0, [2, -1, 0]),
+    ],
+)
+def test_weights_by_hand(forecaster, times, t, expected):
+    assert forecaster.weights(times, t, C).tolist() == [pytest.approx(expected)]
+
+
+@given(st.integers(0, 3), st.floats(0, 2), st.lists(st.integers(1, 6), min_size=3, max_size=3), st.integers(1, 9))
+@settings(max_examples=50, deadline=None)
+def test_weights_sum_to_one(order, contraction, gaps, ahead):
+    times = [20.0, 20.0 - gaps[0], 20.0 - sum(gaps[:2]), 20.0 - sum(gaps)][: order + 1]
+    assert float(Lagrange(order, contraction).weights(times, 20.0 + ahead, C).sum()) == pytest.approx(1)
+
+
+def test_anchors_wanted():
+    assert (Reuse().anchors, Lagrange(1).anchors, Lagrange(3).anchors) == (1, 2, 4)
+    assert ByPerson(Lagrange(2), Reuse()).anchors == 3
+
+
+def test_by_person_weighs_each_group_by_its_own_rule():
+    forecaster = ByPerson(Lagrange(1), Reuse())
+    assert forecaster.weights([4.0, 2.0], 6.0, C).tolist() == [[2, -1], [1, 0]]
+    mask = torch.tensor([[1.0, 0.25]])
+    groups = forecaster.split.groups(torch.zeros(1, 5, 3), Context(Step(0), mask, offset=1))
+    assert groups[:, 0].tolist() == [[0, 1, 0.25, 0, 0], [1, 0, 0.75, 1, 1]]
+    assert forecaster.split.groups(torch.zeros(1, 5, 3), C) is None
