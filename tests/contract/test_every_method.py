@@ -52,7 +52,8 @@ def test_the_second_run_is_as_if_it_were_the_first(name):
         first = pipe(seed=1)
     with attached(pipe, name, anatomy=anatomy) as handle:
         pipe(seed=0, shape=(2, 4, 3, 4, 4))
-        assert torch.equal(pipe(seed=1), first)
+        # The very first computed step sums block by block until it is known which hand over: the same to rounding.
+        torch.testing.assert_close(pipe(seed=1), first, rtol=0, atol=1e-5)
         assert len(handle.trace.runs) == 2
 
 

@@ -60,6 +60,10 @@ class Instability:
                 size = float(then.abs().sum())
                 self.gamma[j][k] += float((now - then).abs().sum()) / size if size else 0.0
 
+    def forget(self, branch: Hashable) -> None:
+        """A run begins: nothing came before in this branch."""
+        self.before = {key: prefix for key, prefix in self.before.items() if key[0] != branch}
+
     def start(self, ends: list[int]) -> None:
         self.ends = ends
         self.gamma = [[0.0] * (len(ends) + 1) for _ in range(len(ends) + 1)]
@@ -105,6 +109,8 @@ def profile(
         ends = [region.last for region in engine.regions[0]]
         if watch.ends != ends:  # sites were found on the first call
             watch.start(ends)
+        if record.step == 0:  # another run's residuals are no step before
+            watch.forget(record.branch)
         watch.close_call()
 
     handle.on_step = close
