@@ -98,7 +98,7 @@ class UnknownS2V(nn.Module):
         return [self._unpatch(v, size) for v, size in zip(video, grid, strict=True)]
 
     def after_transformer_block(self, index: int, tokens: Tensor, audio: Tensor) -> Tensor:
-        if index in self.audio_injector.injected_block_id:
+        if audio is not None and index in self.audio_injector.injected_block_id:
             self.injections.append(index)
             module = self.audio_injector.injector[self.audio_injector.injected_block_id[index]]
             video = tokens[:, : self.original_seq_len]

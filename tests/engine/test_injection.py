@@ -5,7 +5,7 @@ import torch
 from toys import UnknownS2V, WanModel_S2V, distance, s2v_inputs
 
 import synccache
-from synccache import Method
+from synccache import Anatomy, Method
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never, Probe
 from synccache.scopes import Nothing, Segments, WholeStack
@@ -129,3 +129,32 @@ def test_a_plain_residual_is_the_sum_over_blocks():
         (history,) = handle.engine.session().histories.values()
         assert [type(b).forward for b in model.blocks] == originals
     torch.testing.assert_close(history.anchors[0].value, sum(sums[i] for i in range(1, 7)))
+
+
+@pytest.mark.parametrize("recording", RECORDING)
+def test_a_site_that_the_anatomy_forgot_is_noticed_and_never_absorbed(recording):
+    """Declared sites are believed at first; a call that shows another one stores nothing wrong."""
+    model, inputs = UnknownS2V().eval(), s2v_inputs()
+    anatomy = Anatomy("wrong", tuple(model.blocks), timestep="t", latent="x", sites=(0, 4, 6))
+    with recording(), synccache.cached(model, FIRST, anatomy=anatomy) as handle:
+        full = call(model, 500, inputs)
+        again = call(model, 499.999, inputs)
+        assert handle.trace.records[1].reason == "no anchors"
+        assert distance(again, full) < 1e-5
+        assert 2 not in handle.engine.structures[0].joined
+
+
+@pytest.mark.parametrize("recording", RECORDING)
+def test_injection_that_begins_later_is_never_absorbed(recording):
+    """The first call has no audio, so no site is found; the sum over blocks leaves the later audio out all the same."""
+    model, inputs = UnknownS2V().eval(), s2v_inputs()
+    with recording():
+        true = call(model, 500, inputs, audio_input=inputs.audio_input + 1)
+        stale = call(model, 500, inputs)
+        with synccache.cached(model, FIRST) as handle:
+            call(model, 1000, inputs, audio_input=None)
+            assert handle.anatomy.sites == ()
+            handle.reset()
+            runs = [call(model, 500 - i * 1e-3, inputs, audio_input=inputs.audio_input + (i > 1)) for i in range(3)]
+            assert handle.trace.decisions()[0] == "computed" and handle.trace.decisions()[2] != "computed"
+    assert distance(runs[2], true) < 0.5 * distance(stale, true)

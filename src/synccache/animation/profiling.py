@@ -19,7 +19,7 @@ def plan_portrait(
     scene: Scene,
     *,
     steps: int = 40,
-    guidance_scale: float = 3.0,
+    guidance_scale: float = 2.0,
     seed: int = 0,
     source: dict[str, Any] | None = None,
     on_step: Callable[[int, int], None] | None = None,

@@ -61,7 +61,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     compare: bool = False
     seed: int = 0
-    guidance_scale: float = 3.0
+    guidance_scale: float = 2.0
     size: int = 384
     mask: Path | None = None
     report: Path | None = None

@@ -55,7 +55,7 @@ def animate(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the method; repeatable."),
     ] = None,
-    guidance: Guidance = 3.0,
+    guidance: Guidance = 2.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of the video, 32 to 2048.")] = 384,
     model: Model = None,
     no_crop: Annotated[

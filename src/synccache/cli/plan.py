@@ -36,7 +36,7 @@ def plan(
     image: Annotated[Path | None, typer.Option(metavar="PHOTO", help="By default the bundled portrait.")] = None,
     audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="By default the bundled sentence.")] = None,
     seed: Seed = 0,
-    guidance: Guidance = 3.0,
+    guidance: Guidance = 2.0,
     mask: Mask = None,
     model: Model = None,
     json_: Json = False,

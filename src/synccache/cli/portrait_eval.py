@@ -29,7 +29,7 @@ Examples:
 def portrait_eval(
     clips: Annotated[int, typer.Option(metavar="N", help="Held-out people to judge by, 1 to 1000.")] = 16,
     steps: Steps = 40,
-    guidance: Guidance = 3.0,
+    guidance: Guidance = 2.0,
     model: Model = None,
     json_: Json = False,
 ) -> None:

@@ -36,7 +36,7 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
     structure.enter(index, bound)
     capture = _capture(engine, call, region) if call.decision is not None and region is not None else None
     if capture is not None:
-        capture.enter(index, inputs)
+        capture.enter(index, inputs, index - 1 in structure.joined)
     output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output)
     call.blocks_run += 1

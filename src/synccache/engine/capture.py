@@ -34,17 +34,19 @@ class Capture:
         self.parted: int | None = None
         self._pending: tuple[int, dict[str, Tensor], dict[str, int | None]] | None = None
 
-    def enter(self, index: int, inputs: Mapping[str, Tensor]) -> None:
-        """Block ``index`` is about to run on ``inputs``."""
+    def enter(self, index: int, inputs: Mapping[str, Tensor], joined: bool) -> None:
+        """Block ``index`` is about to run on ``inputs``; ``joined``: nothing is known to happen before it."""
         if self.region.value == "absorbed" and self.sums:
             return
         if self._pending is not None:
             before, outputs, versions = self._pending
             same = all(outputs.get(n) is x and versions[n] == version(x) for n, x in inputs.items())
-            if same and before == index - 1:
+            if joined and same and before == index - 1:
                 self._pending = None
                 return
             self.parted = before
+            if not joined and None in versions.values():
+                self.valid = False  # written to under inference mode, where no version tells what it was
             self._settle_pending()
         for name, x in inputs.items():
             self._add(name, x, -1)

@@ -56,7 +56,9 @@ class Structure:
     def __init__(self, anatomy: Anatomy) -> None:
         self.anatomy = anatomy
         self.settled = False
-        self.joined: set[int] = set()
+        # Declared sites are believed from the first call on, so that a first run is bit-equal to a second one.
+        count, apart = len(anatomy.blocks), {*(anatomy.sites or ()), *anatomy.cuts}
+        self.joined = set() if anatomy.sites is None else {i for i in range(count - 1) if i not in apart}
         self._classes = [original_class(b) for b in anatomy.blocks]
         self._streams: dict[type, dict[str, int]] = {}
         self._templates: dict[int, Any] = {}
@@ -97,7 +99,13 @@ class Structure:
         if any(a.shape != b.shape for a, _, b in tensors) or len(tensors) < len(self.streams(index)):
             self._breaks.add(before)
         untouched = all(a is b and _unchanged(b, mark) for a, mark, b in tensors)
-        (self.joined if untouched else self._sites).add(before)
+        if untouched:
+            # Where no version will tell on later calls (inference mode), only declared sites allow to rely on it.
+            if self.anatomy.sites is not None or all(version(b) is not None for _, _, b in tensors):
+                self.joined.add(before)
+        else:
+            self.joined.discard(before)
+            self._sites.add(before)
 
     def leave(self, index: int, bound: Mapping[str, Any], output: Any) -> bool:
         """Block ``index`` was computed; False if it turns out that it can't be left out."""

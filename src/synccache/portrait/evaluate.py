@@ -34,7 +34,7 @@ def evaluate(
     *,
     clips: int = 16,
     steps: int = 40,
-    guidance_scale: float = 3.0,
+    guidance_scale: float = 2.0,
     photo: tuple[np.ndarray, np.ndarray] | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> dict:

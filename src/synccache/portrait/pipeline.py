@@ -53,7 +53,7 @@ class PortraitPipeline:
         motion: Tensor | None = None,
         *,
         steps: int = 40,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 2.0,
         seeds: Sequence[int] = (0,),
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -110,7 +110,7 @@ class PortraitPipeline:
         audio: np.ndarray,
         *,
         steps: int = 40,
-        guidance_scale: float = 3.0,
+        guidance_scale: float = 2.0,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
