@@ -71,7 +71,10 @@ def test_a_mask_can_change_while_attached():
 
 def test_an_unknown_grid_is_noticed_once_and_probing_stays_uniform():
     pipe = Pipeline(Video())
-    with synccache.cached(pipe, "synccache", mask=torch.ones(4, 4)), pytest.warns(synccache.Notice, match="grid") as seen:
+    with (
+        synccache.cached(pipe, "synccache", mask=torch.ones(4, 4)),
+        pytest.warns(synccache.Notice, match="grid") as seen,
+    ):
         pipe()
     assert len(seen) == 1
 

@@ -319,3 +319,19 @@ def test_a_never_skipping_gate_with_linear_anchors_stays_bounded():
     with synccache.cached(pipe, Method(Never(), Segments(), Lagrange(1))) as handle:
         pipe()
         assert {len(h.anchors) for h in handle.engine.session().histories.values()} == {2}
+
+
+def test_branches_are_named_by_comfyui():
+    class Comfy(AddModel):
+        def forward(self, hidden_states, timestep, level, transformer_options):
+            return super().forward(hidden_states, timestep, level)
+
+    model = Comfy()
+    with torch.no_grad(), synccache.cached(model, listed(0)) as handle:
+        outs = []
+        for t, order in ((1000.0, "ab"), (900.0, "ba")):
+            for uuid in order:
+                level = torch.tensor(float("ab".index(uuid) + 1))
+                outs.append(float(model(X.clone(), torch.tensor([t]), level, {"uuids": [uuid]})[0, 0, 0]))
+        assert [r.branch for r in handle.trace] == [("a",), ("b",), ("b",), ("a",)]
+        assert outs == [26, 32, 32, 26]

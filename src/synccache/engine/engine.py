@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from . import blocks
-from .anatomy import Anatomy, bind, original_class, tensors_in
+from .anatomy import Anatomy
+from .begin import begin
 from .call import Call
-from .decide import decide, locate
+from .decide import decide
 from .history import Anchor
 from .mask import TokenMask
 from .method import Method
@@ -82,7 +83,7 @@ class Engine:
         """A call of a whole transformer."""
         if self.paused or self.call is not None:
             return run(*args, **kwargs)
-        call = self._begin(expert, args, kwargs)
+        call = begin(self, expert, args, kwargs)
         if call is None:
             return run(*args, **kwargs)
         self._local.call = call
@@ -105,9 +106,14 @@ class Engine:
             return run(*args, **kwargs)
         return blocks.run_block(self, call, index, run, args, kwargs)
 
+    @property
+    def branch_name(self) -> Hashable:
+        """As given by diffusers' ``cache_context``, or None."""
+        return getattr(self._local, "branch", None)
+
     @contextmanager
     def named_branch(self, name: Hashable) -> Any:
-        before = getattr(self._local, "branch", None)
+        before = self.branch_name
         self._local.branch = name
         try:
             yield
@@ -132,38 +138,6 @@ class Engine:
         if request not in self.sessions:
             self.sessions[request] = Session(request, self.structures[0].anatomy.rising)
         return self.sessions[request]
-
-    def _begin(self, expert: int, args: tuple, kwargs: dict[str, Any]) -> Call | None:
-        model, anatomy = self.models[expert], self.structures[expert].anatomy
-        bound = bind(original_class(model), args, kwargs)
-        missing = [n for n in (anatomy.timestep, anatomy.latent) if bound.get(n) is None]
-        if missing:
-            self.notices.say(
-                "arguments",
-                f"{original_class(model).__name__} was called without {missing[0]!r}, so this call is computed. Pass "
-                "anatomy=Anatomy(..., timestep=..., latent=...) with the names of the model's arguments.",
-            )
-            return None
-        if torch.is_grad_enabled() and self._records_gradients(model, bound):
-            self.notices.say(
-                "autograd",
-                "Autograd is recording, so every step is computed. Call the model under torch.no_grad() to skip.",
-            )
-            return None
-        call = Call(self.session(), expert, bound, anatomy.timestep, anatomy.latent)
-        call.label = getattr(self._local, "branch", None) or _comfy_label(bound)
-        call.read_timestep(bound[anatomy.timestep])
-        if call.pending is not None and (not self.shared or self.method.gate.probe == 0):
-            call.arrive(float(call.pending))
-        if call.pending is None:
-            locate(self, call)
-        return call
-
-    @staticmethod
-    def _records_gradients(model: nn.Module, bound: dict[str, Any]) -> bool:
-        return any(t.requires_grad for t in tensors_in(list(bound.values()))) or any(
-            p.requires_grad for p in model.parameters()
-        )
 
     def video_tokens(self, call: Call, stream: Tensor) -> tuple[Tensor, Tensor | None]:
         """The video tokens [B, V, D] of a stream [B, S, D], and their mask weights [1 or B, V]."""
@@ -238,10 +212,3 @@ class Engine:
     @property
     def bytes(self) -> int:
         return sum(s.bytes for s in self.sessions.values())
-
-
-def _comfy_label(bound: dict[str, Any]) -> Hashable:
-    options = bound.get("transformer_options")
-    if isinstance(options, dict) and options.get("uuids"):
-        return tuple(map(str, options["uuids"]))
-    return None

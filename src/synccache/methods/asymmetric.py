@@ -9,7 +9,7 @@ is ``synccache-linear``.
 
 from ..engine.method import Method
 from ..forecasters import ByPerson, Lagrange, Reuse
-from .probing import PROBED, SEGMENTED, probing_gate, segment_scope
+from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -27,5 +27,6 @@ RECIPE = Recipe(
     forecaster="by person mask: linear contracted, reuse",
     settings={**PROBED, **SEGMENTED, "contraction": 0.5, "person_gap": None},
     build=build,
+    models=TUNED,
     needs="a person mask",
 )

@@ -8,7 +8,7 @@ Defaults: contraction 1/2, the best compromise that a prototype showed at 40 ste
 
 from ..engine.method import Method
 from ..forecasters import Lagrange
-from .probing import PROBED, SEGMENTED, probing_gate, segment_scope
+from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -25,5 +25,6 @@ RECIPE = Recipe(
     forecaster="linear, contracted",
     settings={**PROBED, **SEGMENTED, "contraction": 0.5},
     build=build,
+    models=TUNED,
     needs="a person mask (optional), a plan for cache_ratio < 1 (optional)",
 )
