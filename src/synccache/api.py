@@ -145,12 +145,15 @@ def _build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy) -> 
 
 
 def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
-    chosen = given if given is not None else shipped
-    if chosen is None:
+    """The plan to use: the user's, which must fit the model, or the shipped one, if it does."""
+    if given is not None:
+        plan = given if isinstance(given, Plan) else Plan.load(given)
+        plan.check(anatomy)
+        return plan
+    if shipped is None:
         return None
-    plan = chosen if isinstance(chosen, Plan) else Plan.load(chosen)
-    plan.check(anatomy)
-    return plan
+    plan = Plan.load(shipped)
+    return plan if plan.fits(anatomy) else None
 
 
 def _plan_path(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,13 +75,19 @@ class Plan:
 
     def check(self, anatomy: Anatomy) -> None:
         """Raise InputError unless the plan is of a model like this one."""
-        for key, value in anatomy.identity().items():
-            known = self.model.get(key)
-            if value is not None and known is not None and known != value:
-                raise InputError(
-                    f"The plan was made for a model with {key} {known!r}, this one has {value!r}. Profile this model "
-                    "(synccache plan, or synccache.profile) and use that plan."
-                )
+        for key, known, value in self._differences(anatomy):
+            raise InputError(
+                f"The plan was made for a model with {key} {known!r}, this one has {value!r}. Profile this model "
+                "(synccache plan, or synccache.profile) and use that plan."
+            )
+
+    def fits(self, anatomy: Anatomy) -> bool:
+        """Whether the plan is of a model like this one."""
+        return not self._differences(anatomy)
+
+    def _differences(self, anatomy: Anatomy) -> list[tuple[str, Any, Any]]:
+        both = [(key, self.model.get(key), value) for key, value in anatomy.identity().items()]
+        return [(k, known, v) for k, known, v in both if None not in (known, v) and known != v]
 
     def _check(self, segments: int) -> None:
         if not 1 <= segments <= len(self.ends):

@@ -1,0 +1,116 @@
+"""The program as a stranger meets it: one sentence and exit code 2 for what can't be used, whole files or none."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+
+from synccache import __version__
+from synccache.cli import COMMANDS, main
+from synccache.media import video
+from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+
+TINY = PortraitConfig(
+    image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=4, inject_after=(0, 1, 3), frames=4
+)
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A folder with a portrait, speech in odd formats, things that are neither, and a tiny model."""
+    import wave
+
+    folder = tmp_path_factory.mktemp("given files, odd näme")
+    Image.fromarray(data.astronaut()[:300, 80:380]).save(folder / "portrait.png")
+    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(folder / "no face.png")
+    (folder / "empty.png").touch()
+    (folder / "corrupt.png").write_bytes(b"\x89PNG\r\n\x1a\nand then nothing")
+    rng = np.random.default_rng(0)
+    for name, rate, channels, seconds in (
+        ("speech", 16000, 1, 0.4),
+        ("stereo8k", 8000, 2, 0.2),
+        ("tooshort", 8000, 1, 0.01),
+    ):
+        with wave.open(str(folder / f"{name}.wav"), "wb") as out:
+            out.setnchannels(channels)
+            out.setsampwidth(2)
+            out.setframerate(rate)
+            out.writeframes((rng.normal(0, 3000, int(rate * seconds) * channels)).astype("<i2").tobytes())
+    torch.manual_seed(0)
+    model = PortraitTransformer(TINY)
+    torch.nn.init.normal_(model.proj_out.weight, std=0.02)
+    model.save(folder / "tiny.safetensors")
+    video.write(folder / "clip.mp4", np.zeros((3, 32, 32, 3), np.uint8), 12.5)
+    return folder
+
+
+def animate(given, out, *more, image="portrait.png", audio="speech.wav"):
+    arguments = ["animate", "--image", given / image, "--audio", given / audio, "--out", out, "--steps", "12"]
+    return main([str(a) for a in [*arguments, "--size", "64", "--model", given / "tiny.safetensors", *more]])
+
+
+def test_a_comparison_writes_both_videos_the_report_and_the_plot(given, tmp_path, capsys):
+    assert animate(given, tmp_path / "talk.mp4", "--compare", "--report", tmp_path / "r.json", "--json") == 0
+    report = json.loads((tmp_path / "r.json").read_text(), parse_constant=lambda _: pytest.fail("not finite"))
+    wanted = "model method settings steps seed frames fps width height baseline accelerated speedup step_reduction"
+    assert {*wanted.split(), "psnr_db", "ssim", "psnr_person_db", "trace"} <= set(report)
+    assert {"seconds", "computed_steps", "cached_bytes_peak", "sync"} <= set(report["accelerated"])
+    assert report["baseline"]["computed_steps"] == 24 > report["accelerated"]["computed_steps"]
+    assert len(report["trace"]) == 2 * 2 * 12
+    frames, fps = video.read(tmp_path / "talk.mp4")
+    assert frames.shape == (5, 64, 64, 3) and fps == 12.5
+    assert video.read(tmp_path / "talk.compare.mp4")[0].shape[2] > 128
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stereo_telephone_sound_of_a_fifth_of_a_second_is_enough(given, tmp_path):
+    assert animate(given, tmp_path / "short.mp4", audio="stereo8k.wav") == 0
+    assert video.read(tmp_path / "short.mp4")[0].shape[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"image": "missing.png"}, "missing.png"),
+        ({"image": "empty.png"}, "empty"),
+        ({"image": "corrupt.png"}, "corrupt.png"),
+        ({"image": "clip.mp4"}, "video"),
+        ({"image": "no face.png"}, "face"),
+        ({"audio": "missing.wav"}, "missing.wav"),
+        ({"audio": "portrait.png"}, "portrait.png"),
+        ({"audio": "tooshort.wav"}, "tooshort.wav"),
+        (["--method", "synccash"], "synccache"),
+        (["--set", "tresh=1"], "threshold"),
+        (["--threshold", "-1"], "threshold"),
+        (["--model", "missing.safetensors"], "missing.safetensors"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, capsys, more, says):
+    options, files = (more, {}) if isinstance(more, list) else ([], more)
+    assert animate(given, tmp_path / "out.mp4", *options, **files) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and says in said and "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_work(given, tmp_path, capsys):
+    assert animate(given, tmp_path / "no such folder" / "out.mp4") == 2
+    assert animate(given, tmp_path / "out.avi") == 2
+    assert "mp4" in capsys.readouterr().err
+
+
+def test_every_command_explains_itself_with_an_example(capsys):
+    for name in COMMANDS:
+        assert main([name, "--help"]) == 0
+        assert f"synccache {name}" in capsys.readouterr().out
+
+
+def test_version_and_methods(capsys):
+    assert main(["--version"]) == 0 and __version__ in capsys.readouterr().out
+    assert main(["methods", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    names = [m["name"] for m in listed] if isinstance(listed, list) else list(listed)
+    assert {"synccache", "whole-stack", "fewer-steps", "none"} <= set(names)
