@@ -139,3 +139,21 @@ def test_a_changed_sequence_between_blocks_ends_a_segment():
             model(torch.ones(1, 4, 3), torch.tensor([t]))
         assert [r.members for r in handle.regions] == [(0,), (1,)]
         assert "skipped" in handle.trace.decisions()
+
+
+def test_a_block_that_was_never_seen_computed_is_not_left_out():
+    """Skip-layer guidance leaves blocks out at some steps: what they give back is not known before they ran."""
+    from toys import AddModel
+
+    class Leaving(AddModel):
+        def forward(self, hidden_states, timestep, level, leave_out=None):
+            for index, block in enumerate(self.blocks):
+                if index != leave_out:
+                    hidden_states = block(hidden_states, level)
+            return hidden_states
+
+    model, x, level = Leaving(), torch.full((1, 2, 3), 20.0), torch.tensor(4.0)
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+        assert model(x, torch.tensor([1000.0]), level, leave_out=1).unique().tolist() == [36]
+        assert model(x, torch.tensor([900.0]), level).unique().tolist() == [44]
+        assert handle.trace.decisions() == ["computed", "computed"]

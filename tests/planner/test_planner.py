@@ -94,6 +94,15 @@ def test_gamma_is_the_sum_of_relative_changes_of_what_is_stored(plan):
         assert plan.gamma[j][k] == pytest.approx(by_hand, rel=1e-4)
 
 
+def test_runs_are_not_compared_with_each_other(plan):
+    """A second, equal run doubles every sum: its first step has nothing before it."""
+    model = WanModel_S2V().eval()
+    twice = synccache.profile(model, lambda: [run_s2v(model) for _ in range(2)])
+    assert twice.errors == pytest.approx(plan.errors)
+    for row, doubled in zip(plan.gamma, twice.gamma, strict=True):
+        assert doubled == pytest.approx([2 * g for g in row], rel=1e-5)
+
+
 def test_boundaries_come_from_the_path_and_reach_the_regions(plan):
     assert plan.boundaries(1) == () and plan.boundaries(3) == (2, 4)
     costs = {b: plan.gamma[0][n] + plan.gamma[n][3] for n, b in ((1, 2), (2, 4))}

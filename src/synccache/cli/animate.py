@@ -20,9 +20,11 @@ Examples:
 
   synccache animate --image me.jpg --audio hello.wav --out hello.mp4 --compare
 
-  synccache animate ... --method synccache-linear --computed-steps 12 --report hello.json
+  synccache animate ... --method synccache-linear --computed-steps 12
 
-  synccache animate ... --threshold 0.2 --set max_gap=4 --set storage_dtype=float16
+  synccache animate ... --threshold 0.2 --set max_gap=4 --report hello.json
+
+  synccache animate ... --mask me-mask.png --set storage_dtype=float16
 """
 
 
@@ -53,7 +55,7 @@ def animate(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the method; repeatable."),
+        typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the method; repeatable."),
     ] = None,
     guidance: Guidance = 2.0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of the video, 32 to 2048.")] = 384,

@@ -19,7 +19,7 @@ Examples:
 
   synccache demo
 
-  synccache demo --out /tmp/demo --method synccache-linear
+  synccache demo --out talk --method synccache-linear
 """
 
 

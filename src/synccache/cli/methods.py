@@ -27,15 +27,12 @@ def methods(json_: Json = False) -> None:
         say_json([recipe.info() for recipe in recipes.values()])
         return
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
-    for heading in ("method", "what it does", "settings"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("method", no_wrap=True)
+    table.add_column("what it does, where it comes from, its settings and their defaults", overflow="fold")
     for recipe in recipes.values():
-        settings = "\n".join(f"{name}={_shown(value)}" for name, value in recipe.settings.items()) or "none"
-        table.add_row(recipe.name, f"{recipe.summary}\n{recipe.paper}", settings)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 110
-    console.print(table, markup=False, highlight=False)
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in recipe.settings.items()) or "no settings"
+        table.add_row(recipe.name, f"{recipe.summary}\n{recipe.paper}\n{settings}")
+    Console().print(table, markup=False, highlight=False)
 
 
 def _shown(value: Any) -> str:

@@ -14,7 +14,7 @@ from ..errors import InputError
 Steps = Annotated[int, typer.Option(metavar="N", help="Denoising steps a clip, 1 to 1000.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Decides all that the audio leaves open: blinks, sway.")]
 Guidance = Annotated[
-    float, typer.Option(metavar="X", help="Weight of the audio; 1 is without guidance, twice as fast.")
+    float, typer.Option(metavar="X", help="Weight of the audio; 1: no guidance, twice as fast.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; no progress bar.")]
 Model = Annotated[
@@ -23,7 +23,7 @@ Model = Annotated[
 Mask = Annotated[
     Path | None,
     typer.Option(
-        metavar="PNG", help="Person mask, as large as the photo, white where the person is; by default found."
+        metavar="PNG", help="Person mask of the whole photo, white where the person is; by default found."
     ),
 ]
 

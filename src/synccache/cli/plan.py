@@ -24,7 +24,7 @@ Examples:
 
   synccache plan --out plan.json
 
-  synccache plan --out mine.json --image me.jpg --audio hello.wav --steps 30
+  synccache plan --out mine.json --image me.jpg --audio hello.wav
 
   synccache animate ... --cache-ratio 0.4 --set plan=plan.json
 """

@@ -22,7 +22,7 @@ Examples:
 
   synccache portrait-eval
 
-  synccache portrait-eval --model runs/portrait/portrait.safetensors --clips 32 --json > eval.json
+  synccache portrait-eval --model mine.safetensors --clips 32 --json
 """
 
 

@@ -21,9 +21,9 @@ Examples:
 
   synccache portrait-train --out runs/portrait
 
-  synccache portrait-train --out runs/portrait --minutes 60        (an hour more of the same run)
+  synccache portrait-train --out runs/portrait --minutes 60
 
-  synccache portrait-train --out runs/tuned --initial runs/portrait/portrait.safetensors --steps 500
+  synccache portrait-train --out runs/tuned --initial mine.safetensors
 """
 
 
