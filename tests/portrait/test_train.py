@@ -3,9 +3,12 @@
 import contextlib
 import itertools
 import json
+from dataclasses import replace
 
+import pytest
 import torch
 
+from synccache.errors import InputError
 from synccache.portrait.train import TrainSettings, learning_rate_scale, train
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
@@ -55,6 +58,20 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path):
     assert resumed == [4, 5]
     assert all(torch.equal(v, weights(whole)[k]) for k, v in weights(parts).items())
     assert [s for s, _ in json.loads((tmp_path / "parts" / "loss.json").read_text())] == list(range(6))
+
+
+def test_a_checkpoint_that_cannot_be_used_is_refused_and_kept(tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    for found, complaint in ((b"PK broken", "cannot be read"), (None, "another structure")):
+        if found is None:
+            checkpoint.unlink()
+            train(tmp_path, replace(SETTINGS, steps=1), config=TINY, source=source)
+        else:
+            checkpoint.write_bytes(found)
+        before = checkpoint.read_bytes()
+        with pytest.raises(InputError, match=complaint):
+            train(tmp_path, SETTINGS, config=replace(TINY, dim=16), source=source)
+        assert checkpoint.read_bytes() == before
 
 
 def test_it_learns_what_the_audio_says(tmp_path):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from synccache.errors import InputError
 from synccache.portrait.muon import orthogonalise
-from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+from synccache.portrait.transformer import OverlapHead, PortraitConfig, PortraitTransformer, drawn
 
 TINY = PortraitConfig(
     image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=3, inject_after=(0, 2)
@@ -34,12 +35,34 @@ def inputs(batch=2, frames=3, motion=False):
 
 
 def test_without_change_the_velocity_points_from_the_reference_to_the_noisy_clip(model):
-    torch.nn.init.zeros_(model.proj_out.weight)
+    torch.nn.init.zeros_(model.change_out.weight)
     given = inputs()
     with torch.no_grad():
         velocity = model(**given)
     sigma = given["timestep"].reshape(-1, 1, 1, 1, 1) / 1000
-    assert torch.equal(velocity, (given["hidden_states"] - given["reference"][:, :, None]) / sigma)
+    expected = (given["hidden_states"] - given["reference"][:, :, None]) / sigma
+    assert torch.allclose(velocity, expected, atol=1e-4)
+
+
+def test_what_moves_is_looked_up_elsewhere_faded_and_drawn_over_and_the_rest_stands_still():
+    portrait, change = torch.randn(2, 3, 32, 32), torch.randn(6, 3, 32, 32)
+    move = torch.zeros(2, 3, 4, 8, 8)
+    move[:, 1:, 0] = 1  # a 32nd of the picture is one pixel here
+    move[:, 1, 2] = 0.25
+    move[:, :2, 3] = -100
+    move[:, 2, 3] = 100
+    there, moved, still = drawn(portrait, move, change).unflatten(0, (2, 3)).unbind(1)
+    added = change.unflatten(0, (2, 3))
+    assert torch.allclose(there, portrait + added[:, 0], atol=1e-4)
+    assert torch.allclose(moved[..., :-1], (0.75 * portrait[..., 1:]) + added[:, 1, ..., :-1], atol=1e-4)
+    assert torch.equal(still, portrait)
+
+
+def test_the_overlapping_head_is_a_transposed_convolution():
+    head = OverlapHead(16, 3, patch=8, overlap=2, std=1.0)
+    tokens = torch.randn(5, 16, 16)
+    expected = F.conv_transpose2d(tokens.mT.reshape(5, 16, 4, 4), head.weight, head.bias, stride=8, padding=2)
+    assert torch.allclose(head(tokens), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("motion", [False, True])

@@ -86,19 +86,30 @@ class Request:
         Raises:
             InputError: says what, and what to do.
         """
-        for name, (low, high) in RANGES.items():
-            value = getattr(self, name)
-            if not (math.isfinite(value) and low <= value <= high):
-                raise InputError(f"{name} must lie between {low} and {high}, but is {value}.")
+        check_ranges(**{name: getattr(self, name) for name in RANGES})
         check_settings(self.method, self.settings)
         if self.report is not None and Path(self.report).suffix.lower() != ".json":
             raise InputError(f"The report {self.report} must end in .json, since it is written as JSON.")
-        sources = {Path(p).resolve() for p in (self.image, self.audio, self.mask, self.model) if p is not None}
+        computed = self.settings.get("computed_steps")
+        if isinstance(computed, int) and computed > self.steps:
+            raise InputError(f"computed_steps is {computed}, but there are only {self.steps} steps; choose fewer.")
+        plan = self.settings.get("plan")
+        sources = (self.image, self.audio, self.mask, self.model, plan if isinstance(plan, str | Path) else None)
         video.check_writable(self.outputs.video)
         for path in self.outputs:
-            if path.resolve() in sources:
-                raise InputError(f"{path} would be written over, but it is one of the inputs; choose another name.")
-            check_writable(path)
+            check_output(path, *sources)
+
+
+def check_ranges(**values: float) -> None:
+    """Refuse numbers outside ``RANGES``, by name.
+
+    Raises:
+        InputError: says which, and what is allowed.
+    """
+    for name, value in values.items():
+        low, high = RANGES[name]
+        if not (math.isfinite(value) and low <= value <= high):
+            raise InputError(f"{name} must lie between {low} and {high}, but is {value}.")
 
 
 def check_settings(method: str, settings: Mapping[str, Any]) -> None:
@@ -115,9 +126,20 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
     device = settings.get("storage_device")
     if device is not None:
         try:
-            torch.empty(0, device=device)
+            torch.zeros(1, device=device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError):
             raise InputError(f"storage_device={device!r} can't be used: there is no such device here.") from None
+
+
+def check_output(path: Path, *sources: str | Path | None) -> None:
+    """Refuse a file that can't be written, or that is one of the inputs ``sources``.
+
+    Raises:
+        InputError: says which.
+    """
+    if path.resolve() in {Path(source).resolve() for source in sources if source is not None}:
+        raise InputError(f"{path} would be written over, but it is one of the inputs; choose another name.")
+    check_writable(path)
 
 
 def check_writable(path: Path) -> None:

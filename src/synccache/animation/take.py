@@ -72,7 +72,7 @@ def shoot(
         state = Progress(method, clips, clips * shown)
 
         def count(record: Record) -> None:
-            if record.decides:
+            if record.branch == handle.trace.records[0].branch:
                 state.computed += record.decision == "computed"
                 state.skipped += record.decision == "skipped"
 

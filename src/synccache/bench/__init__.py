@@ -1,5 +1,6 @@
 """One harness for every measurement; each ends in one JSON file, one table and one plot."""
 
-from .run import SUITES, ideal_speedup, run
+from .overhead import ideal_speedup
+from .run import SUITES, run
 
 __all__ = ["SUITES", "ideal_speedup", "run"]

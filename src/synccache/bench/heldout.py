@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..masks.person import person_mask
-from ..portrait.data import Clip, sample_clip
-from ..portrait.evaluate import HELD_OUT
+from ..portrait.data import HELD_OUT, Clip, sample_clip
 from ..portrait.hearing import FRAME, features
 from ..portrait.speech import Utterances
 

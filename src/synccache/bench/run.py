@@ -9,7 +9,6 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from .. import cached
 from ..anatomies import find
@@ -32,11 +30,11 @@ from ..portrait.render import measure_opening
 from ..scopes.segments import Segments, inner_sites
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender
 from .heldout import HeldOut, held_out, silence
+from .overhead import ideal_speedup, identity_seconds
 from .report import write_report
 
 SCHEMA = "synccache.bench/1"
 SUITES: dict[str, Sequence[Contender]] = {"core": CORE, "ablations": ABLATIONS}
-IDENTITY_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ def run(
     if count < 1:
         raise InputError(f"clips must be at least 1, but is {count}.")
     chosen = list(contenders or (QUICK if quick and suite == "core" else SUITES[suite]))
-    out.mkdir(parents=True, exist_ok=True)
     pipe = PortraitPipeline.load(model)
+    out.mkdir(parents=True, exist_ok=True)
     config = pipe.transformer.config
     people = held_out(count + 1, config.frames, config.image_size)  # the last one lends its audio
     document = _kept(out / "bench.json", suite) or _new_document(suite, model)
@@ -104,7 +102,7 @@ def run(
                 on_progress(done, total, f"clip {person.index + 1} of {count}: {contender.label}")
             shots[contender.label] = _shoot(pipe, person, other, contender)
             done += 1
-        rows += _judge(person, chosen, shots, _identity_seconds(pipe, person))
+        rows += _judge(person, chosen, shots, identity_seconds(pipe, person))
         _save(out / "bench.json", document)
     if on_progress:
         on_progress(total, total, "report")
@@ -182,40 +180,6 @@ def _judge(
             row["of_ideal"] = row["speedup"] / row["ideal_speedup"]
         rows.append(row)
     return rows
-
-
-def ideal_speedup(steps: int, computed: int, full: float, identity: float) -> float:
-    """T f / (n f + (T - n) l): what ``computed`` of ``steps`` give if a skipped call costs only what has to stay live.
-
-    Args:
-        full: seconds of a call of the untouched model, f.
-        identity: seconds of a call in which the skipped blocks are replaced by the identity, l.
-    """
-    return steps * full / (computed * full + (steps - computed) * identity)
-
-
-def _identity_seconds(pipe: PortraitPipeline, person: HeldOut) -> float:
-    """Seconds of a call in which all blocks but the first do nothing."""
-    clip = person.clip
-    with _identity_blocks(pipe.transformer):
-        start = time.perf_counter()
-        pipe.denoise(to_pixels(clip.portrait)[None], clip.features[None], steps=IDENTITY_STEPS, seeds=[person.index])
-        return (time.perf_counter() - start) / (2 * IDENTITY_STEPS)
-
-
-class _Identity(nn.Module):
-    def forward(self, hidden_states: Tensor, *_: Any) -> Tensor:
-        return hidden_states
-
-
-@contextmanager
-def _identity_blocks(transformer: Any):
-    blocks = transformer.blocks
-    transformer.blocks = nn.ModuleList([blocks[0], *(_Identity() for _ in blocks[1:])])
-    try:
-        yield
-    finally:
-        transformer.blocks = blocks
 
 
 def _relate_openings(rows: list[dict[str, Any]]) -> None:

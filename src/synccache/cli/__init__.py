@@ -5,37 +5,17 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from .. import __version__
 from ..errors import SynccacheError
-from . import animate, bench, demo, methods, plan, portrait_eval, portrait_train
 from .console import Stopped, note, say, show_warnings_plainly
+from .memory import keep_freed_memory
 
-app = typer.Typer(
-    name="synccache",
-    help="Faster diffusion-transformer video, with lips still in sync.",
-    epilog="Start with: synccache demo",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-COMMANDS: dict[str, tuple[Any, str]] = {
-    "demo": (demo.demo, demo.EXAMPLES),
-    "animate": (animate.animate, animate.EXAMPLES),
-    "methods": (methods.methods, methods.EXAMPLES),
-    "plan": (plan.plan, plan.EXAMPLES),
-    "bench": (bench.bench, bench.EXAMPLES),
-    "portrait-train": (portrait_train.portrait_train, portrait_train.EXAMPLES),
-    "portrait-eval": (portrait_eval.portrait_eval, portrait_eval.EXAMPLES),
-}
-for _name, (_function, _examples) in COMMANDS.items():
-    app.command(_name, epilog=_examples)(_function)
-
+COMMANDS = ("demo", "animate", "methods", "plan", "bench", "portrait-train", "portrait-eval")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -43,7 +23,6 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     version: Annotated[
@@ -54,13 +33,33 @@ def _root(
         say(context.get_help())
 
 
+def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The program with the commands ``wanted``; each lives in the module of its name, which is imported only here."""
+    app = typer.Typer(
+        name="synccache",
+        help="Faster diffusion-transformer video, with lips still in sync.",
+        epilog="Start with: synccache demo",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    for name in wanted:
+        module = import_module(f".{name.replace('-', '_')}", __package__)
+        app.command(name, epilog=module.EXAMPLES)(getattr(module, name.replace("-", "_")))
+    return app
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for what the user should change, 130 after Ctrl-C."""
-    command = typer.main.get_command(app)
+    keep_freed_memory()
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    wanted = args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS
     with warnings.catch_warnings():
         show_warnings_plainly()
         try:
-            args = list(sys.argv[1:] if arguments is None else arguments)
+            command = typer.main.get_command(application(wanted))
             code = command.main(args=args, prog_name="synccache", standalone_mode=False)
         except SynccacheError as error:
             note(f"error: {error}")

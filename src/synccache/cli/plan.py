@@ -12,7 +12,7 @@ import typer
 from ..animation import prepare
 from ..animation.job import model_name
 from ..animation.profiling import plan_portrait
-from ..animation.request import RANGES, check_writable
+from ..animation.request import check_output, check_ranges
 from ..errors import InputError
 from ..portrait.pipeline import PortraitPipeline
 from .console import say, say_json, shown
@@ -42,11 +42,10 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Run the portrait model uncached on one clip, and plan which cached segments to merge."""
-    for name, value in (("steps", steps), ("seed", seed), ("guidance_scale", guidance)):
-        low, high = RANGES[name]
-        if not low <= value <= high:
-            raise InputError(f"{name} must lie between {low} and {high}, but is {value}.")
-    check_writable(out)
+    check_ranges(steps=steps, seed=seed, guidance_scale=guidance)
+    if out.suffix.lower() != ".json":
+        raise InputError(f"The plan {out} must end in .json, since it is written as JSON.")
+    check_output(out, image, audio, mask, model)
     with ExitStack() as stack:
         assets = files("synccache.portrait") / "assets"
         photo = image or stack.enter_context(as_file(assets / "astronaut.jpg"))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..animation import prepare
 from ..animation.report import finite
+from ..animation.request import check_ranges, check_writable
 from ..errors import InputError
 from ..portrait.evaluate import evaluate
+from ..portrait.pictures import sample_strip
 from ..portrait.pipeline import PortraitPipeline
 from .console import say, say_json
 from .options import Guidance, Json, Model, Steps
@@ -22,7 +25,7 @@ Examples:
 
   synccache portrait-eval
 
-  synccache portrait-eval --model mine.safetensors --clips 32 --json
+  synccache portrait-eval --model mine.safetensors --clips 32 --strip samples.png --json
 """
 
 
@@ -31,13 +34,17 @@ def portrait_eval(
     steps: Steps = 40,
     guidance: Guidance = 2.0,
     model: Model = None,
+    strip: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Also draw samples of held-out people under the truth.")
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Measure lip-sync, background and silence on held-out people and speech, and on the bundled photo."""
     if not 1 <= clips <= 1000:
         raise InputError(f"clips must lie between 1 and 1000, but is {clips}.")
-    if not 1 <= steps <= 1000:
-        raise InputError(f"steps must lie between 1 and 1000, but is {steps}.")
+    check_ranges(steps=steps, guidance_scale=guidance)
+    if strip is not None:
+        check_writable(strip)
     pipe = PortraitPipeline.load(model)
     assets = files("synccache.portrait") / "assets"
     with as_file(assets / "astronaut.jpg") as image, as_file(assets / "demo.ogg") as audio:
@@ -46,6 +53,8 @@ def portrait_eval(
         found = evaluate(
             pipe, clips=clips, steps=steps, guidance_scale=guidance, photo=(scene.portrait, scene.speech), on_clip=bar
         )
+    if strip is not None:
+        sample_strip(pipe, strip, steps=steps, guidance_scale=guidance)
     result = finite(found)
     if json_:
         say_json(result)

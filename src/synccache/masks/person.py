@@ -75,7 +75,9 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
     Raises:
         InputError: the file is missing, no picture, larger than 50 million pixels, or shows no person (all black).
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    from ..media.image import known_formats
 
     path = Path(path)
     height, width = (size, size) if isinstance(size, int) else size
@@ -84,10 +86,12 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
-                wide, high = picture.size
+            with Image.open(path, formats=known_formats()) as opened:
+                wide, high = opened.size
                 if wide * high > LARGEST:
                     raise InputError(f"the mask {path} has {wide}x{high} pixels; scale it below 50 million")
+                picture = ImageOps.exif_transpose(opened)
+                wide, high = picture.size
                 mask = _brightness(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -33,7 +34,7 @@ def load(
     """
     name = existing_file(path, "an audio file")
     try:
-        with av.open(name, metadata_errors="ignore") as container:
+        with open_media(name) as container:
             wave = _decode(container, rate, max_seconds, name)
     except InputError:
         raise
@@ -69,13 +70,23 @@ def existing_file(path: str | os.PathLike[str], wanted: str) -> str:
     return name
 
 
+def open_media(name: str) -> Any:
+    """Open a local file for reading; a colon in its name starts no protocol."""
+    return av.open(f"file:{name}", metadata_errors="ignore")
+
+
+def _mixed_down(piece: av.AudioFrame) -> np.ndarray:
+    return piece.to_ndarray().reshape(-1, piece.layout.nb_channels).mean(1)
+
+
 def _decode(container: av.container.InputContainer, rate: int, max_seconds: float, name: str) -> np.ndarray:
     stream = next((s for s in container.streams.audio if s.codec_context is not None), None)
     if stream is None:
         kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
         raise InputError(f"{name} has no sound that can be decoded, only {kinds}; give a file with an audio stream.")
     # Mixed down below, not by the resampler: its gain for that depends on the sample format.
-    resampler = av.AudioResampler(format="fltp", rate=rate)
+    # Packed samples: PyAV reads beyond its table of planes where there are more than eight channels.
+    resampler = av.AudioResampler(format="flt", rate=rate)
     pieces: list[np.ndarray] = []
     samples, limit, broken, packets = 0, round(max_seconds * rate), 0, 0
     for packet in container.demux(stream):
@@ -88,7 +99,7 @@ def _decode(container: av.container.InputContainer, rate: int, max_seconds: floa
         if packet.size == 0 and pieces:  # the packet that ends the stream; flush the resampler too
             frames.append(None)
         for frame in frames:
-            pieces += [piece.to_ndarray().mean(0) for piece in resampler.resample(frame)]
+            pieces += [_mixed_down(piece) for piece in resampler.resample(frame)]
             samples += pieces[-1].size if pieces and frame is not None else 0
         # Codecs pad their last packet, so that a recording of just the limit may come out a little longer.
         if samples > limit + rate // 5:

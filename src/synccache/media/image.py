@@ -10,10 +10,16 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from synccache.errors import InputError
-from synccache.media.audio import existing_file
+from synccache.media.audio import existing_file, open_media
 
 # Formats that Pillow decodes itself; no others, since some (EPS) start another program.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000", "TGA")
+
+
+def known_formats() -> list[str]:
+    """Names of the formats that this machine's Pillow reads without another program."""
+    Image.init()
+    return [f for f in FORMATS if f in Image.OPEN]
 
 
 def load(path: str | os.PathLike[str], max_pixels: float = 100e6) -> np.ndarray:
@@ -30,11 +36,10 @@ def load(path: str | os.PathLike[str], max_pixels: float = 100e6) -> np.ndarray:
         InputError: the file is missing, a folder, empty, corrupt, too large, or a video or sound instead.
     """
     name = existing_file(path, "a picture")
-    Image.init()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd files; its limit on pixels is ours below
         try:
-            with Image.open(name, formats=[f for f in FORMATS if f in Image.OPEN]) as picture:
+            with Image.open(name, formats=known_formats()) as picture:
                 width, height = picture.size
                 if width * height > max_pixels:
                     raise InputError(_too_large(name, f"{width}×{height}", max_pixels))
@@ -71,7 +76,7 @@ def _rgb(picture: Image.Image) -> np.ndarray:
 def _instead(name: str, error: Exception) -> str:
     """What the file is, if not a picture."""
     try:
-        with av.open(name, metadata_errors="ignore") as container:
+        with open_media(name) as container:
             still = container.format.name.endswith("_pipe") or container.format.name in ("image2", "gif", "apng", "tty")
             if container.streams.video and not still:
                 return "is a video, not a picture"

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .render import Identity, reference, regions, render, sample_identity, sample_motion
 from .speech import FPS, Utterances
+
+HELD_OUT = 20_000_003  # first word of the seeds of held-out people; training seeds never have it
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,6 @@ class Batches(IterableDataset):
         self.seed, self.start, self.batch, self.frames, self.size = seed, start, batch, frames, size
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(1)
         speech = Utterances("train", variants=3, seed=self.seed)
         people: dict[int, Identity] = {}
         for index in itertools.count(self.start):
@@ -107,11 +108,17 @@ class Batches(IterableDataset):
 
 
 def loader(seed: int, start: int, batch: int, frames: int, size: int = 128) -> Iterator[dict[str, Tensor]]:
-    """Iterate ``Batches`` in a background process that gives way to the training itself."""
+    """Iterate ``Batches`` in a background process that gives way to the training itself.
+
+    The process is spawned: one forked beside the threads of a running training can inherit a lock that nobody frees.
+    """
     data = Batches(seed, start, batch, frames, size)
-    return iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=8, worker_init_fn=_give_way))
+    workers: dict[str, Any] = {"num_workers": 1, "prefetch_factor": 8, "multiprocessing_context": "spawn"}
+    return iter(DataLoader(data, batch_size=None, worker_init_fn=_give_way, **workers))
 
 
 def _give_way(_: int) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     if hasattr(os, "nice"):
         os.nice(5)

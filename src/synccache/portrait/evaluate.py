@@ -11,14 +11,12 @@ import torch
 from ..masks.person import person_mask
 from ..metrics.fidelity import background_psnr, temporal_std
 from ..metrics.sync import audio_envelope, pearson, speaking_range, sync
-from .data import sample_clip, to_pixels
+from .data import HELD_OUT, sample_clip, to_pixels
 from .framing import mouth_region
 from .hearing import FRAME, features
 from .pipeline import PortraitPipeline
 from .render import measure_opening
 from .speech import Utterances
-
-HELD_OUT = 20_000_003  # first word of the seeds of held-out people; training seeds never have it
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..media.compose import caption
-from .data import Clip, sample_clip, to_pixels
+from .data import HELD_OUT, Clip, sample_clip, to_pixels
 from .pipeline import PortraitPipeline
 from .speech import Utterances
-from .transformer import PortraitTransformer
 
-SEED = 20_000_003  # of held-out people; training seeds never have it
 SIDE = 128  # of a picture in the strip
 
 
@@ -46,28 +44,33 @@ def loss_curve(losses: Sequence[tuple[int, float]], path: Path) -> Path:
     return path
 
 
-def sample_strip(model: PortraitTransformer, path: Path, *, people: int = 3, columns: int = 8, steps: int = 10) -> Path:
+def sample_strip(
+    pipe: PortraitPipeline,
+    path: Path,
+    *,
+    people: int = 3,
+    columns: int = 8,
+    steps: int = 10,
+    guidance_scale: float = 2.0,
+) -> Path:
     """Draw generated clips of held-out people saying held-out speech, each under the rendered truth.
 
     Args:
-        model: what generates; it is run in evaluation mode and left as it was.
+        pipe: what generates.
         path: PNG to write.
         people: clips.
         columns: frames of each, evenly spaced; the portrait comes first.
-        steps: denoising steps.
+        steps, guidance_scale: as in ``PortraitPipeline``.
     """
-    config = model.config
+    config = pipe.transformer.config
     clips = _held_out(people, config.frames, config.image_size)
-    training = model.training
-    try:
-        video = PortraitPipeline(model).denoise(
-            torch.cat([to_pixels(clip.portrait)[None] for clip in clips]),
-            torch.stack([clip.features for clip in clips]),
-            steps=steps,
-            seeds=range(people),
-        )
-    finally:
-        model.train(training)
+    video = pipe.denoise(
+        torch.cat([to_pixels(clip.portrait)[None] for clip in clips]),
+        torch.stack([clip.features for clip in clips]),
+        steps=steps,
+        guidance_scale=guidance_scale,
+        seeds=range(people),
+    )
     made = ((video + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 4, 1).numpy()
     shown = np.linspace(0, config.frames - 1, min(columns, config.frames)).round().astype(int)
     rows = []
@@ -86,5 +89,5 @@ def sample_strip(model: PortraitTransformer, path: Path, *, people: int = 3, col
 def _held_out(people: int, frames: int, size: int) -> tuple[Clip, ...]:
     speech = Utterances("test", silent=0.0)
     return tuple(
-        sample_clip(np.random.default_rng((SEED, 9, person)), speech, frames, size=size) for person in range(people)
+        sample_clip(np.random.default_rng((HELD_OUT, 9, person)), speech, frames, size=size) for person in range(people)
     )
