@@ -32,7 +32,7 @@ CONTENDERS = (
 def weights(tmp_path_factory):
     torch.manual_seed(0)
     model = PortraitTransformer(TINY)
-    torch.nn.init.normal_(model.proj_out.weight, std=0.02)
+    torch.nn.init.normal_(model.change_out.weight, std=0.02)
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     model.save(path)
     return path

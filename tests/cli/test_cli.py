@@ -1,6 +1,7 @@
 """The program as a stranger meets it: one sentence and exit code 2 for what can't be used, whole files or none."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def given(tmp_path_factory):
             out.writeframes((rng.normal(0, 3000, int(rate * seconds) * channels)).astype("<i2").tobytes())
     torch.manual_seed(0)
     model = PortraitTransformer(TINY)
-    torch.nn.init.normal_(model.proj_out.weight, std=0.02)
+    torch.nn.init.normal_(model.change_out.weight, std=0.02)
     model.save(folder / "tiny.safetensors")
     video.write(folder / "clip.mp4", np.zeros((3, 32, 32, 3), np.uint8), 12.5)
     return folder
@@ -63,7 +64,7 @@ def test_a_comparison_writes_both_videos_the_report_and_the_plot(given, tmp_path
     frames, fps = video.read(tmp_path / "talk.mp4")
     assert frames.shape == (5, 64, 64, 3) and fps == 12.5
     assert video.read(tmp_path / "talk.compare.mp4")[0].shape[2] > 128
-    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "r.steps.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_stereo_telephone_sound_of_a_fifth_of_a_second_is_enough(given, tmp_path):
@@ -86,6 +87,8 @@ def test_stereo_telephone_sound_of_a_fifth_of_a_second_is_enough(given, tmp_path
         (["--set", "tresh=1"], "threshold"),
         (["--threshold", "-1"], "threshold"),
         (["--model", "missing.safetensors"], "missing.safetensors"),
+        (["--computed-steps", "13"], "computed_steps"),
+        (["--set", "storage_device=meta"], "storage_device"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, capsys, more, says):
@@ -100,6 +103,18 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(given, tmp_pa
     assert animate(given, tmp_path / "no such folder" / "out.mp4") == 2
     assert animate(given, tmp_path / "out.avi") == 2
     assert "mp4" in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_its_own_input(given, tmp_path, capsys):
+    plan = tmp_path / "plan.json"
+    photo = shutil.copy(given / "portrait.png", tmp_path / "photo.json")
+    tiny = ["--model", str(given / "tiny.safetensors"), "--steps", "4"]
+    assert main(["plan", "--image", str(photo), "--out", str(photo), *tiny]) == 2
+    assert main(["plan", "--out", str(tmp_path / "plan.png"), *tiny]) == 2
+    plan.write_text("{}")
+    assert animate(given, tmp_path / "o.mp4", "--set", f"plan={plan}", "--report", plan) == 2
+    assert plan.read_text() == "{}" and photo.read_bytes() == (given / "portrait.png").read_bytes()
+    assert capsys.readouterr().err.count("one of the inputs") == 2
 
 
 def test_every_command_explains_itself_with_an_example(capsys):

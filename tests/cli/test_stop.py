@@ -1,5 +1,8 @@
 """Ctrl-C, silence, masks that don't fit, and inputs that would be written over."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
@@ -46,6 +49,13 @@ def test_ctrl_c_writes_nothing(arguments, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(job, "draw", interrupted)  # after both videos were written under other names
     assert main(arguments("portrait.png", "--compare")) == 130
     assert capsys.readouterr().err.strip().endswith("stopped; nothing was written")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_being_ended_by_the_system_leaves_nothing(arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "draw", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit, match="143"):
+        main(arguments("portrait.png", "--compare"))
     assert list((tmp_path / "out").iterdir()) == []
 
 

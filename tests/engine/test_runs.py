@@ -135,6 +135,7 @@ def test_separate_decisions():
         assert all(r.decides for r in handle.trace)
         assert all(r.error is not None for r in handle.trace if r.step > 1)
         assert len({k for k in handle.engine.session().probes}) == 2
+        assert handle.trace.computed() + handle.trace.skipped() == len({r.step for r in handle.trace})
 
 
 def test_a_branch_that_was_away_is_computed_when_it_comes_back():

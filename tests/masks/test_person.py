@@ -83,6 +83,16 @@ def test_mask_files_of_any_kind_are_read(tmp_path, mode):
     assert load_mask(tmp_path / "mask.png", 8).shape == (8, 8)
 
 
+def test_a_mask_turns_as_its_exif_orientation_says(tmp_path):
+    white = np.zeros((40, 60), np.uint8)
+    white[:, 30:] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter: the right half comes to lie at the bottom
+    Image.fromarray(white).save(tmp_path / "mask.png", exif=exif)
+    mask = load_mask(tmp_path / "mask.png", (60, 40))
+    assert mask[:28].max() < 0.01 and mask[32:].min() > 0.99
+
+
 def test_bad_mask_files_are_refused_with_a_reason(tmp_path):
     path = tmp_path / "mask.png"
     with pytest.raises(InputError, match="was not found"):

@@ -22,7 +22,7 @@ def tone(rate: int, seconds: float, channels: int = 1, hertz: float = 220.0, pea
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rate=st.sampled_from([8000, 11025, 16000, 22050, 44100, 48000, 96000]),
-    channels=st.integers(1, 6),
+    channels=st.sampled_from([1, 2, 3, 6, 8, 20]),
     seconds=st.floats(0.2, 1.0),
     kind=st.sampled_from(["float32", "int16", "uint8"]),
 )
@@ -31,8 +31,8 @@ def test_any_rate_and_channels_give_the_same_tone(
 ) -> None:
     wave = tone(rate, seconds, channels)
     stored = {"float32": wave, "int16": (wave * 32767).astype(np.int16), "uint8": (wave * 127 + 128).astype(np.uint8)}
-    wavfile.write(tmp_path / "a.wav", rate, stored[kind])
-    loaded = audio.load(tmp_path / "a.wav")
+    wavfile.write(tmp_path / "a:b.wav", rate, stored[kind])
+    loaded = audio.load(tmp_path / "a:b.wav")
     assert loaded.dtype == np.float32 and loaded.ndim == 1
     assert abs(loaded.size - 16_000 * seconds) < 200
     assert np.abs(loaded).max() <= 1.0

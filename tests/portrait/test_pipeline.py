@@ -17,7 +17,7 @@ TINY = PortraitConfig(
 def pipe():
     torch.manual_seed(0)
     transformer = PortraitTransformer(TINY)
-    torch.nn.init.normal_(transformer.proj_out.weight, std=0.05)
+    torch.nn.init.normal_(transformer.change_out.weight, std=0.05)
     return PortraitPipeline(transformer)
 
 

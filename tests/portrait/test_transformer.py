@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from synccache.errors import InputError
 from synccache.portrait.muon import orthogonalise
@@ -98,6 +100,26 @@ def test_what_was_saved_is_loaded(model, tmp_path):
     assert loaded.config == TINY and not loaded.training
     with torch.no_grad():
         assert torch.equal(loaded(**inputs()), model(**inputs()))
+
+
+@pytest.mark.parametrize("damage", ["config", "missing", "shape", "nan"])
+def test_damaged_weights_are_refused_in_one_sentence(model, tmp_path, damage):
+    path = tmp_path / "model.safetensors"
+    if damage == "nan":
+        model.change_out.bias.data[0] = float("nan")
+    model.save(path)
+    with safe_open(str(path), "pt") as file:
+        header, state = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if damage == "config":
+        header["config"] = header["config"].replace('"dim"', '"dimm"')
+    elif damage == "missing":
+        del state["change_out.bias"]
+    elif damage == "shape":
+        state["change_out.bias"] = torch.zeros(7)
+    save_file(state, path, header)
+    with pytest.raises(InputError, match="damaged") as refusal:
+        PortraitTransformer.load(path)
+    assert "\n" not in str(refusal.value)
 
 
 def test_unusable_weights_are_refused_with_a_reason(tmp_path):

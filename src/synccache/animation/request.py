@@ -77,7 +77,7 @@ class Request:
             video=out,
             side_by_side=out.with_name(f"{out.stem}.compare.mp4") if self.compare else None,
             report=report,
-            plot=report.with_suffix(".png") if report else None,
+            plot=report.with_name(f"{report.stem}.steps.png") if report else None,
         )
 
     def check(self) -> None:

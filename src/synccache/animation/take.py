@@ -71,10 +71,15 @@ def shoot(
         shown = handle.method.shorten or steps
         state = Progress(method, clips, clips * shown)
 
+        counted = None
+
         def count(record: Record) -> None:
-            if record.branch == handle.trace.records[0].branch:
+            nonlocal counted
+            at = record.run, record.step, record.evaluation
+            if record.decides and at != counted:
                 state.computed += record.decision == "computed"
                 state.skipped += record.decision == "skipped"
+                counted = at
 
         def step(done: int, _: int) -> None:
             state.done, state.clip = done, min((done - 1) // shown, clips - 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -51,9 +53,16 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _end(number: int, _: object) -> None:
+    """On SIGTERM: end as after an exception, so that nothing half-written is left."""
+    raise SystemExit(128 + number)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for what the user should change, 130 after Ctrl-C."""
     keep_freed_memory()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end)
     args = list(sys.argv[1:] if arguments is None else arguments)
     wanted = args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS
     with warnings.catch_warnings():

@@ -48,7 +48,8 @@ def animate(
         float | None, typer.Option(metavar="X", help="Accumulated relative change at which a step is computed.")
     ] = None,
     computed_steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Steps to compute a clip, instead of a threshold.")
+        int | None,
+        typer.Option(metavar="N", help="Steps to compute a clip, not a threshold; without a plan, all of the first."),
     ] = None,
     cache_ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")

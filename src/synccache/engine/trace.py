@@ -73,9 +73,12 @@ class Trace:
         return [r for r in self.records if (r.request, r.run) == key]
 
     def steps(self, run: int = -1) -> list[Record]:
-        """One record per step (and evaluation) of a run: that of the guidance branch which is called first."""
-        records = self.of_run(run)
-        return [r for r in records if r.branch == records[0].branch]
+        """One record per step (and evaluation) of a run: the deciding branch's, the first where each decides."""
+        found: dict[tuple[int, int], Record] = {}
+        for record in self.of_run(run):
+            if record.decides:
+                found.setdefault((record.step, record.evaluation), record)
+        return list(found.values())
 
     def decisions(self, run: int = -1) -> list[str]:
         return [r.decision for r in self.steps(run)]

@@ -31,8 +31,8 @@ Source = Callable[[int, int, int, int, int], Iterator[dict[str, Tensor]]]  # see
 class TrainSettings:
     """What a training run depends on; stored in its checkpoint.
 
-    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``phases`` lists (share of the run, frames a clip, clips a batch): short clips first, since faces are learned from
-    many people rather than from many frames.
+    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``phases`` lists (share of the run, frames a clip, clips a
+    batch): short clips first, since faces are learned from many people rather than from many frames.
     """
 
     steps: int = 2400
