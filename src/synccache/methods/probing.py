@@ -9,7 +9,7 @@ from .recipe import Settings, protected
 
 PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
 # The portrait model: 12 of 40 steps computed on the clip that its plan was profiled on (`synccache plan`).
-TUNED = {"portrait": {"threshold": 0.185}}
+TUNED = {"portrait": {"threshold": 0.18}}
 SEGMENTED = {"cache_ratio": 0.4, "boundaries": None, "decoupled": True, "plan": None}
 
 
