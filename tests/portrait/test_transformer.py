@@ -7,8 +7,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from synccache.errors import InputError
+from synccache.portrait.drawing import OverlapHead, drawn
 from synccache.portrait.muon import orthogonalise
-from synccache.portrait.transformer import OverlapHead, PortraitConfig, PortraitTransformer, drawn
+from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
 TINY = PortraitConfig(
     image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=3, inject_after=(0, 2)

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .drawing import MOVE_SCALE, OverlapHead, drawn
 
 SCHEMA = "synccache.portrait/2"
-MOVE_SCALE = 4  # how the portrait moves is predicted at a quarter of the picture's resolution
 
 
 @dataclass(frozen=True)
@@ -74,29 +74,6 @@ def rotary_tables(
     return table.cos().float()[None, :, None], table.sin().float()[None, :, None]
 
 
-def drawn(portrait: Tensor, move: Tensor, change: Tensor) -> Tensor:
-    """Bend a portrait into frames and draw the change over it; where nothing moves, the portrait stays as it is.
-
-    A small token can say where a textured patch has gone, but can't hold the texture itself.
-
-    Args:
-        portrait: [B, 3, H, W].
-        move: [B, T, 4, h, w], smooth: offsets in x and y at which the portrait is looked up, in 32nds of the picture;
-            a fade of what is found there (0 keeps it); the logit of standing still.
-        change: [B*T, 3, H, W], added to what moves.
-
-    Returns [B*T, 3, H, W].
-    """
-    height, width = portrait.shape[-2:]
-    move = F.interpolate(move.flatten(0, 1), (height, width), mode="bilinear", align_corners=False)
-    portraits = portrait[:, None].expand(-1, move.shape[0] // len(portrait), -1, -1, -1).flatten(0, 1)
-    still = F.affine_grid(torch.eye(2, 3).to(move)[None], [1, 3, height, width], align_corners=False)
-    places = still + move[:, :2].movedim(1, -1) / 16
-    looked_up = F.grid_sample(portraits, places, mode="bilinear", padding_mode="border", align_corners=False)
-    moves = torch.sigmoid(3 - 4 * move[:, 3:])
-    return torch.lerp(portraits, looked_up * (1 - move[:, 2:3]) + change, moves)
-
-
 class AudioModule(nn.Module):
     """Cross-attention of each frame's video tokens onto that frame's audio tokens; single-head, as in the big models.
 
@@ -120,30 +97,6 @@ class AudioModule(nn.Module):
         key, value = self.to_kv(audio).flatten(0, 1)[:, None].chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(query, key, value)
         return self.to_out(out.reshape(batch, tokens.shape[1], -1))
-
-
-class OverlapHead(nn.Module):
-    """Tokens to images by patches that overlap and add up, so that no patch edges show around the mouth.
-
-    A transposed convolution written as one matrix product and a fold, which is several times faster on a CPU.
-
-    Args of ``forward``:
-        tokens: [N, g*g, D], the g*g patches of N frames.
-
-    Returns [N, channels, g*patch, g*patch].
-    """
-
-    def __init__(self, dim: int, channels: int, patch: int, overlap: int, std: float) -> None:
-        super().__init__()
-        self.patch, self.overlap = patch, overlap
-        self.weight = nn.Parameter(torch.randn(dim, channels, patch + 2 * overlap, patch + 2 * overlap) * std)
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        patches = (tokens @ self.weight.flatten(1)).transpose(1, 2)
-        size = math.isqrt(tokens.shape[1]) * self.patch
-        pixels = F.fold(patches, (size, size), self.weight.shape[-1], padding=self.overlap, stride=self.patch)
-        return pixels + self.bias[:, None, None]
 
 
 class PortraitTransformer(nn.Module):
