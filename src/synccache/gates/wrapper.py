@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..engine.types import Action, Decision, Gate, Run, Seen, Step
 
 
 @dataclass(frozen=True)
-class Wrapper:
+class Wrapper(ABC):
     """Asks the inner gate, then computes for a reason of its own where ``forced`` gives one.
 
     The state is (inner state, index of the last computed step, length of the run).
@@ -33,9 +34,9 @@ class Wrapper:
     def measure(self, seen: Seen) -> Tensor | None:
         return self.gate.measure(seen)
 
+    @abstractmethod
     def forced(self, step: Step, computed_at: int | None) -> str | None:
         """Why this step has to be computed, or None."""
-        raise NotImplementedError
 
     def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]:
         inner, computed_at, total = state
