@@ -19,6 +19,7 @@ from .memory import keep_freed_memory
 
 COMMANDS = ("demo", "animate", "methods", "plan", "bench", "portrait-train", "portrait-eval")
 
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         say(f"synccache {__version__}")

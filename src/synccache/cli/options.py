@@ -13,18 +13,14 @@ from ..errors import InputError
 
 Steps = Annotated[int, typer.Option(metavar="N", help="Denoising steps a clip, 1 to 1000.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Decides all that the audio leaves open: blinks, sway.")]
-Guidance = Annotated[
-    float, typer.Option(metavar="X", help="Weight of the audio; 1: no guidance, twice as fast.")
-]
+Guidance = Annotated[float, typer.Option(metavar="X", help="Weight of the audio; 1: no guidance, twice as fast.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON; no progress bar.")]
 Model = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Weights from portrait-train; by default the packaged ones.")
 ]
 Mask = Annotated[
     Path | None,
-    typer.Option(
-        metavar="PNG", help="Person mask of the whole photo, white where the person is; by default found."
-    ),
+    typer.Option(metavar="PNG", help="Person mask of the whole photo, white where the person is; by default found."),
 ]
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}

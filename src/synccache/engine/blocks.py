@@ -98,8 +98,7 @@ def _store(engine: Engine, call: Call, capture: Capture) -> None:
     if sums is None or place is None:
         return
     for stream, total in sums.items():
-        dtype = engine.storage_dtype or capture.dtypes[stream]
-        value = total.to(device=engine.storage_device or total.device, dtype=dtype)
+        value = engine.stored(total, capture.dtypes[stream])
         history = call.session.history(
             call.expert, place.branch, capture.region, stream, engine.method.forecaster.anchors
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .call import Call
+from .guidance import guided
 from .ranks import agree
 from .types import Action, Decision, Run, Seen, Step
 
@@ -40,7 +41,8 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
     assert decision is not None
     if not call.decides:
         decision = replace(decision, reason="follows", error=None, total=None)
-    filled = [r for r in engine.usable(call.expert) if decision.of(r) is Action.FILL]
+    own = [] if guided(engine, call) else engine.usable(call.expert)
+    filled = [r for r in own if decision.of(r) is Action.FILL]
     since = session.computed_at.get(key, 0)
     if decision.fills and not (filled and session.ready(call.expert, place.branch, filled, since)):
         decision = replace(decision, action=Action.COMPUTE, plan=None, reason="no anchors")
@@ -54,7 +56,8 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
         if call.seen.probe is not None:
             session.probes[call.expert, key] = call.seen.probe.detach().clone()
     call.decision = decision
-    call.regions = {i: r for r in engine.regions[call.expert] for i in r.members}
+    regions = () if guided(engine, call) else engine.regions[call.expert]
+    call.regions = {i: r for r in regions for i in r.members}
 
 
 def locate(engine: Engine, call: Call) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import blocks
+from . import blocks, guidance
 from .anatomy import Anatomy
 from .begin import begin
 from .call import Call
@@ -88,9 +88,12 @@ class Engine:
             return run(*args, **kwargs)
         self._local.call = call
         try:
-            if self.method.gate.probe == 0:
-                decide(self, call, None)
-            output = run(*args, **kwargs)
+            output = guidance.fill(self, call)
+            if output is None:
+                if self.method.gate.probe == 0:
+                    decide(self, call, None)
+                output = run(*args, **kwargs)
+                guidance.keep(self, call, output)
             self._finish(call)
         except BaseException:
             call.session.forget()  # a run that broke off leaves nothing behind
@@ -191,6 +194,10 @@ class Engine:
 
     def cut(self, structure: Structure) -> tuple[Region, ...]:
         return self.method.scope.regions(structure.anatomy, self.method.gate.probe, self.plan)
+
+    def stored(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        """``value`` where and as anchors are kept; ``dtype`` is the model's own."""
+        return value.to(device=self.storage_device or value.device, dtype=self.storage_dtype or dtype)
 
     def usable(self, expert: int) -> list[Region]:
         """Regions whose blocks have all been seen computed and can be left out."""

@@ -16,6 +16,8 @@ class Method:
         scope: which parts of the transformer are filled in on the other steps.
         forecaster: how their values are predicted.
         name: for traces and messages.
+        guidance: how, on skipped steps, the other guidance branches' outputs are predicted from the deciding one's;
+            None: they are run like it, their own regions filled in.
         shorten: number of steps to which the pipeline's schedule is cut (for controls), or None.
 
     Example:
@@ -28,4 +30,5 @@ class Method:
     scope: Scope
     forecaster: Forecaster
     name: str = "custom"
+    guidance: Forecaster | None = None
     shorten: int | None = None

@@ -23,6 +23,7 @@ class Session:
         probes: (expert, branch or None) to the probe's last value.
         histories: (expert, branch, region id, stream) to anchors.
         shared: the decision of the current step that other branches follow.
+        lead: (expert, branch, structure, tensors) of the deciding branch's latest output, if others are told from it.
         computed_at: step index of the last computed step, by branch or None.
         total: number of steps of the run, or None.
         errors: probe errors of the run so far, by step.
@@ -40,6 +41,7 @@ class Session:
         self.probes: dict[tuple[int, Hashable], Tensor] = {}
         self.histories: dict[HistoryKey, History] = {}
         self.shared: Decision | None = None
+        self.lead: tuple[int, Hashable, Any, list[Tensor]] | None = None
         self.computed_at: dict[Hashable, int] = {}
         self.total = total
         self.errors: list[float | None] = []

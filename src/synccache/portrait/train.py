@@ -31,7 +31,9 @@ Source = Callable[[int, int, int, int, int], Iterator[dict[str, Tensor]]]  # see
 class TrainSettings:
     """What a training run depends on; stored in its checkpoint.
 
-    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``phases`` lists (share of the run, frames a clip, clips a
+    Noise levels are ``sigmoid(N(time_mean, time_std))``, spread as the shifted sampler visits them: where the noise is
+    high the head's motion is decided. The frames that a clip continues are given noise of up to ``worn``, since at
+    work they are generated ones. ``phases`` lists (share of the run, frames a clip, clips a
     batch): short clips first, since faces are learned from many people rather than from many frames.
     """
 
@@ -45,8 +47,9 @@ class TrainSettings:
     ema: float = 0.998
     drop_audio: float = 0.12
     continued: float = 0.5
-    time_mean: float = 0.0
-    time_std: float = 1.2
+    worn: float = 0.15
+    time_mean: float = 0.8
+    time_std: float = 1.4
     phases: tuple[tuple[float, int, int], ...] = ((0.25, 6, 8), (0.75, 12, 4))
 
     def phase(self, step: int) -> tuple[int, int, int]:
@@ -92,6 +95,8 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor], settings: TrainSettings,
     noisy = (1 - t) * clean + t * noise
     heard = with_presence(batch["features"])
     heard = heard * (torch.rand(count, 1, 1, 1, generator=generator) >= settings.drop_audio)
+    wear = settings.worn * torch.rand(count, 1, 1, 1, generator=generator)
+    before = before + wear * torch.randn(before.shape, generator=generator)
     motion = before if torch.rand((), generator=generator) < settings.continued else None
     velocity = model(noisy, time_ * 1000, heard, portrait, motion)
     predicted = noisy - t * velocity

@@ -55,9 +55,7 @@ def timestep_embedding(timestep: Tensor, dim: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def rotary_tables(
-    frames: int, motion: bool, grid: int, head_dim: int, theta: float = 100.0
-) -> tuple[Tensor, Tensor]:
+def rotary_tables(frames: int, motion: bool, grid: int, head_dim: int, theta: float = 100.0) -> tuple[Tensor, Tensor]:
     """Cosine and sine tables [1, N, 1, head_dim], pairwise interleaved, of the tokens' places in (t, h, w).
 
     The motion tokens, where there are any, come last and stand at t = -1.

@@ -1,0 +1,105 @@
+"""Branches filled in from the deciding one's output: exact, never stale, never the conditional one."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from toys import AddModel, Pipeline, Video
+
+import synccache
+from synccache import Method
+from synccache.forecasters import Lagrange, Reuse
+from synccache.gates import Listed, Never
+from synccache.scopes import WholeStack
+
+X = torch.full((1, 2, 3), 20.0)
+
+
+def call(model, timestep, level, x=X, name=None):
+    context = model.cache_context(name) if name else nullcontext()
+    with torch.no_grad(), context:
+        out = model(x.clone(), torch.tensor([float(timestep)]), torch.tensor(float(level)))
+    return float(out.flatten()[0])
+
+
+def method(*steps, guidance=None, gate=None):
+    residuals = WholeStack(absorb=False)
+    return Method(gate or Listed(frozenset(steps)), residuals, Reuse(), guidance=guidance or Reuse())
+
+
+class Named(AddModel):
+    """With diffusers' way of naming branches."""
+
+    def cache_context(self, name):
+        return nullcontext()
+
+
+def test_the_other_branch_is_the_deciding_ones_output_and_the_stored_difference():
+    model = AddModel()
+    with synccache.cached(model, method(0)) as handle:
+        assert [call(model, 1000, 4), call(model, 1000, 1)] == [44, 26]
+        moved = X + 5
+        before = model.blocks[0].calls
+        assert [call(model, 900, 9, moved), call(model, 900, 1, moved)] == [49, 31]  # 31 = 49 + (26 - 44)
+        assert model.blocks[0].calls == before
+        assert [r.reason for r in handle.trace][2:] == ["listed", "guidance"]
+        assert [r.decision for r in handle.trace] == ["computed", "computed", "skipped", "skipped"]
+
+
+def test_a_difference_that_grows_evenly_is_forecast_exactly():
+    model = AddModel()
+    with synccache.cached(model, method(0, 2, guidance=Lagrange(1))):
+        call(model, 1000, 4), call(model, 1000, 3)
+        call(model, 900, 4), call(model, 900, 3)
+        assert [call(model, 800, 4), call(model, 800, 1)] == [44, 26]  # -6, then -18: -24 a step later
+        assert [call(model, 700, 4), call(model, 700, 0)] == [44, 20]
+
+
+def test_a_branch_named_conditional_always_follows_its_own_conditioning():
+    model = Named()
+    with synccache.cached(model, method(0)) as handle:
+        for timestep, (cond, uncond) in ((1000, (4, 1)), (900, (9, 1))):
+            out = [call(model, timestep, uncond, name="uncond"), call(model, timestep, cond, name="cond")]
+        assert out == [26, 44]  # both from residuals of their own: the gate's doing, not guidance's
+        assert "guidance" not in [r.reason for r in handle.trace]
+
+
+def test_whichever_branch_comes_first_no_difference_is_taken_from_the_wrong_one():
+    model = AddModel()
+    with synccache.cached(model, method(0)) as handle:
+        call(model, 1000, 4), call(model, 1000, 1)
+        assert [call(model, 900, 1), call(model, 900, 4)] == [26, 44]  # order reversed: nothing fits, both computed
+        assert [r.decision for r in handle.trace][2:] == ["computed", "computed"]
+        assert [call(model, 800, 4), call(model, 800, 1)] == [44, 26]
+
+
+def test_only_what_is_needed_is_stored_and_all_of_it_is_counted():
+    held = {}
+    for name, guidance in (("regions", None), ("difference", Reuse())):
+        pipe = Pipeline(Video())
+        anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
+        chosen = Method(Listed(frozenset({0, 5})), WholeStack(absorb=False), Reuse(), guidance=guidance)
+        with synccache.cached(pipe, chosen, anatomy=anatomy) as handle:
+            pipe()
+            held[name] = handle.bytes
+    tokens, latent = 2 * 4 * 4 * 8 * 4, 4 * 2 * 4 * 4 * 4  # a residual of 32 tokens of 8 floats; one output
+    assert held == {"regions": 2 * tokens, "difference": tokens + latent}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_without_a_second_call_it_changes_nothing(batched):
+    videos = []
+    for guidance in (None, Reuse()):
+        pipe = Pipeline(Video(), batched=batched)
+        anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
+        chosen = Method(Listed(frozenset({0, 4, 8})), WholeStack(absorb=False), Reuse(), guidance=guidance)
+        with synccache.cached(pipe, chosen, anatomy=anatomy):
+            videos.append(pipe(guidance=2.0 if batched else 1.0))
+    assert torch.equal(*videos)
+
+
+def test_never_skipping_leaves_the_model_untouched():
+    pipe = Pipeline(Video())
+    plain = pipe()
+    with synccache.cached(pipe, method(gate=Never())):
+        assert torch.equal(pipe(), plain)
