@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 import av
@@ -119,3 +120,10 @@ def test_broken_bytes_never_raise_anything_else(tmp_path: Path, data: bytes, kee
     (tmp_path / "bad.wav").write_bytes(whole[:keep] + data)
     with contextlib.suppress(InputError):
         assert audio.load(tmp_path / "bad.wav").dtype == np.float32
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused_before_anything_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(InputError, match="is a pipe or a device"):
+        audio.load(tmp_path / "pipe.wav")

@@ -6,7 +6,7 @@ import pytest
 from skimage import data
 
 from synccache.errors import InputError
-from synccache.portrait.framing import Face, canonical_crop, detect_face, mouth_region
+from synccache.portrait.framing import Face, canonical_crop, detect_face, detect_faces, mouth_region
 from synccache.portrait.render import reference, sample_identity
 
 # Read off the photo by eye, in pixels: the pupils and the middle of the lips.
@@ -48,6 +48,17 @@ def test_rendered_people_are_taken_for_people():
         face = detect_face(cv2.resize(photo, (256, 256), interpolation=cv2.INTER_CUBIC))
         found += face is not None and face.size > 90
     assert found >= 4
+
+
+def test_two_faces_are_both_found_and_the_larger_comes_first(astronaut):
+    photo, face = astronaut
+    small = cv2.resize(photo, (350, 350), interpolation=cv2.INTER_AREA)
+    both = np.zeros((512, 862, 3), np.uint8)
+    both[:350, :350], both[:, 350:] = small, photo
+    first, second = detect_faces(both)
+    assert abs(first.centre[0] - 350 - face.centre[0]) < 8 and second.size < 0.9 * first.size
+    assert abs(second.centre[0] / 350 - face.centre[0] / 512) < 0.02
+    assert detect_faces(photo) == [face]
 
 
 def test_no_face_is_no_face():

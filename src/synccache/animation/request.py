@@ -92,7 +92,9 @@ class Request:
             raise InputError(f"The report {self.report} must end in .json, since it is written as JSON.")
         computed = self.settings.get("computed_steps")
         if isinstance(computed, int) and computed > self.steps:
-            raise InputError(f"computed_steps is {computed}, but there are only {self.steps} steps; choose fewer.")
+            raise InputError(
+                f"computed_steps is {computed}, but there are only {self.steps} steps (--steps); choose fewer."
+            )
         plan = self.settings.get("plan")
         sources = (self.image, self.audio, self.mask, self.model, plan if isinstance(plan, str | Path) else None)
         video.check_writable(self.outputs.video)

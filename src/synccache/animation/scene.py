@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..masks.person import load_mask, person_mask
 from ..media import audio
 from ..media import image as pictures
-from ..portrait.framing import LOWER, SIDE, Crop, Face, canonical_crop, detect_face, mouth_region
+from ..portrait.framing import LOWER, SIDE, Crop, Face, canonical_crop, detect_faces, mouth_region
 from ..portrait.hearing import SAMPLE_RATE
 
 SOUND_RATE = 48_000  # of the sound in the video; the model hears SAMPLE_RATE
@@ -59,12 +59,17 @@ def prepare(image: Path, recording: Path, size: int, *, mask: Path | None = None
     speech = audio.load(recording, SAMPLE_RATE)
     if float(np.abs(speech).max()) < SILENT:
         warnings.warn(f"{recording} is silent: the mouth will stay shut.", Notice, stacklevel=2)
-    face = detect_face(photo)
+    faces = detect_faces(photo)
+    face = next(iter(faces), None)
     if face is None and crop and mask is None:
         raise InputError(
             f"No face was found in {image} ({photo.shape[1]}x{photo.shape[0]} pixels): use a photo with one upright, "
-            "well-lit face that looks at the camera, or --no-crop for a picture that is framed already."
+            "well-lit face that looks at the camera (animate takes one that is framed already with --no-crop)."
         )
+    if len(faces) > 1 and face is not None and crop:
+        x, y = map(round, face.centre)
+        text = f"{image} shows {len(faces)} faces: the one at ({x}, {y}) is animated; crop the photo for another."
+        warnings.warn(text, Notice, stacklevel=2)
     framed = canonical_crop(photo, face, size) if face is not None and crop else _centre(photo, size)
     inside = _within(framed, face, size)
     person = None

@@ -160,7 +160,9 @@ class Engine:
         """Number of steps of the run that begins at ``timestep``, if anybody tells."""
         total = self.steps if self.steps is not None else run_length(self.schedule, timestep)
         if total is not None and total <= 8 and self.method.gate.skips:
-            text = f"This run has {total} steps. With 8 or fewer, leaving some out rarely pays: compare."
+            text = (
+                f"This run has {total} step{'s' * (total > 1)}. With 8 or fewer, leaving some out rarely pays: compare."
+            )
             self.notices.say("few steps", text)
         return total
 

@@ -63,7 +63,9 @@ def existing_file(path: str | os.PathLike[str], wanted: str) -> str:
         raise InputError(f"{name!r} does not exist; give the path of {wanted}.")
     if file.is_dir():
         raise InputError(f"{name} is a folder; give the path of {wanted}.")
-    if file.is_file() and file.stat().st_size == 0:
+    if not file.is_file():
+        raise InputError(f"{name} is a pipe or a device; save what comes from it, and give the path of {wanted}.")
+    if file.stat().st_size == 0:
         raise InputError(f"{name} is empty (0 bytes); give {wanted} with something in it.")
     if not os.access(name, os.R_OK):
         raise InputError(f"{name} may not be read by this user; change its permissions.")

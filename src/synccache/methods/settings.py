@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def _number(low: float, high: float = float("inf"), whole: bool = False) -> tupl
     kind = "a whole number" if whole else "a number"
     span = f"{kind} of at least {low:g}" if high == float("inf") else f"{kind} from {low:g} to {high:g}"
     types: Any = int if whole else (int, float)
-    return lambda v: isinstance(v, types) and not isinstance(v, bool) and low <= v <= high, span
+    return lambda v: isinstance(v, types) and not isinstance(v, bool) and math.isfinite(v) and low <= v <= high, span
 
 
 def _indices(value: Any) -> bool:

@@ -76,17 +76,22 @@ class Crop:
 
 
 def detect_face(image: Array) -> Face | None:
-    """Find the main face of a photo.
+    """The main face of a photo, the first of ``detect_faces``; None where there is none."""
+    return next(iter(detect_faces(image)), None)
+
+
+def detect_faces(image: Array) -> list[Face]:
+    """Find the faces of a photo.
 
     scikit-image's LBP cascade looks at a small copy, at its mirror image and at a slightly smaller one; what only one
-    of them shows is taken for a false alarm. Of several faces the largest wins. Upright faces only, up to about 15
-    degrees of roll.
+    of them shows is taken for a false alarm. Upright faces only, up to about 15 degrees of roll; small ones are looked
+    for only where there are no larger ones.
 
     Args:
         image: uint8 [H, W, 3], RGB.
 
     Returns:
-        the face, or None where there is none.
+        the faces, the one that is largest and surest first.
 
     Raises:
         InputError: the array is not such an image.
@@ -98,11 +103,10 @@ def detect_face(image: Array) -> Face | None:
         if longest > WORK and scale >= 1:
             break
         found = _vote(_scaled(image, scale), smallest, stride)
-        if found is not None:
-            left, top, size, score = found
-            face = Face(left / scale, top / scale, size / scale, score)
-            return face if face.size >= SMALLEST else None
-    return None
+        if found:
+            faces = [Face(f.left / scale, f.top / scale, f.size / scale, f.score) for f in found]
+            return [face for face in faces if face.size >= SMALLEST]
+    return []
 
 
 def canonical_crop(image: Array, face: Face | None, size: int = 128) -> Crop:
@@ -187,15 +191,16 @@ def _boxes(picture: Array, smallest: float, stride: float) -> Array:
     return np.float64([[b["c"], b["r"], b["width"]] for b in found]).reshape(-1, 3)
 
 
-def _vote(picture: Array, smallest: float, stride: float) -> tuple[float, float, float, float] | None:
-    """The largest box that at least two of three views agree on: left, top, size, score."""
+def _vote(picture: Array, smallest: float, stride: float) -> list[Face]:
+    """The boxes that at least two of three views agree on, the largest and surest first."""
     mirrored = _boxes(np.ascontiguousarray(picture[:, ::-1]), smallest, stride)
     mirrored[:, 0] = picture.shape[1] - mirrored[:, 0] - mirrored[:, 2]
     views = [_boxes(picture, smallest, stride), mirrored]
     if not len(views[0]) and not len(views[1]):
-        return None
+        return []
     views.append(_boxes(_scaled(picture, 0.88), smallest, stride) / 0.88)
-    boxes, best = np.concatenate(views), None
+    boxes = np.concatenate(views)
+    agreed: list[Face] = []
     owner = np.repeat([0, 1, 2], [len(v) for v in views])
     for box in boxes:
         centre = box[:2] + box[2] / 2
@@ -204,6 +209,10 @@ def _vote(picture: Array, smallest: float, stride: float) -> tuple[float, float,
         votes = len(set(owner[same].tolist()))
         size = float(np.median(boxes[same, 2]))
         x, y = np.median(boxes[same, :2] + boxes[same, 2:] / 2, 0).tolist()
-        if votes >= 2 and (best is None or votes * size > best[0]):
-            best = votes * size, (x - size / 2, y - size / 2, size, votes / 3)
-    return best and best[1]
+        if votes >= 2:
+            agreed.append(Face(x - size / 2, y - size / 2, size, votes / 3))
+    faces: list[Face] = []
+    for face in sorted(agreed, key=lambda f: f.score * f.size, reverse=True):
+        if all(max(abs(a - b) for a, b in zip(face.centre, f.centre, strict=True)) > f.size / 2 for f in faces):
+            faces.append(face)
+    return faces
