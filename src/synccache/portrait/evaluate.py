@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 
@@ -17,6 +18,9 @@ from .hearing import FRAME, features
 from .pipeline import PortraitPipeline
 from .render import measure_opening
 from .speech import Utterances
+
+
+MARGIN = 0.08  # of the picture, around a photo's person mask: hair beyond it, and the way that a head moves
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,26 @@ def _photo(pipe: PortraitPipeline, image: np.ndarray, audio: np.ndarray, steps: 
     mouth = mouth_region(image.shape[0])
     opening = measure_opening(_bytes(frames), mouth, image)
     envelope = audio_envelope(audio, len(frames))
-    mouth_std, background_std = temporal_std(frames, mouth), temporal_std(frames, 1 - person_mask(image))
+    person = person_mask(image)
+    mouth_std, background_std = temporal_std(frames, mouth), temporal_std(frames, _background(person))
+    beside_std = temporal_std(frames, 1 - person)
     return {
         "envelope": sync(opening, envelope),
         "mouth_temporal_std": mouth_std,
         "background_temporal_std": background_std,
         "background_to_mouth": background_std / max(mouth_std, 1e-9),
+        "beside_person_to_mouth": beside_std / max(mouth_std, 1e-9),
     }
+
+
+def _background(person: np.ndarray) -> np.ndarray:
+    """Where a person can't be, [H, W]: at least ``MARGIN`` of the picture away from their mask.
+
+    The mask comes from a face box and cuts off wide hair, and heads move.
+    """
+    width = 2 * round(MARGIN * person.shape[0]) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    return 1 - cv2.dilate((person > 0.02).astype(np.float32), disc)
 
 
 def _talk(
