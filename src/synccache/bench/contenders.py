@@ -70,15 +70,15 @@ CORE = (
     *(_fewer(n) for n in (8, 10, 12, 14, 16, 18, 20, 24)),
     *CONTROLS,
     Contender("synccache (defaults)", "synccache", curve="synccache"),
-    *(_at("synccache", n) for n in (10, 12, 14)),
-    *(_at("whole-stack", n) for n in (12, 16)),
-    *(_every("interval", n) for n in (3, 4)),
+    *(_at("synccache", n) for n in (10, 14)),
+    _at("whole-stack", 12),
+    _every("interval", 4),
     *(_every("linear", n) for n in (3, 4)),
     Contender("synccache-linear (defaults)", "synccache-linear", curve="synccache-linear"),
-    *(_at("synccache-linear", n) for n in (10, 12, 14)),
-    *(_at("asymmetric", n) for n in (12, 14)),
+    _at("synccache-linear", 14),
+    _at("asymmetric", 12),
     Contender("synccache-cfg (defaults)", "synccache-cfg", curve="synccache-cfg"),
-    *(_at("synccache-cfg", n) for n in (10, 12, 14, 18)),
+    *(_at("synccache-cfg", n) for n in (10, 14, 18)),
 )
 
 QUICK = (
