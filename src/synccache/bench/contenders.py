@@ -78,7 +78,7 @@ CORE = (
     _at("synccache-linear", 14),
     _at("asymmetric", 12),
     Contender("synccache-cfg (defaults)", "synccache-cfg", curve="synccache-cfg"),
-    *(_at("synccache-cfg", n) for n in (10, 14, 18)),
+    *(_at("synccache-cfg", n) for n in (12, 14, 18)),
 )
 
 QUICK = (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from ..engine.types import Gate, Scope
+from ..forecasters import Lagrange
 from ..gates import Budget, Probe, Threshold
 from ..scopes import Segments, WholeStack
 from .recipe import Settings, protected
 
 PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
 # The portrait model: 12 of 40 steps computed on the clip that its plan was profiled on (`synccache plan`).
-TUNED = {"portrait": {"threshold": 0.18}}
+TUNED = {"portrait": {"threshold": 0.17}}
+# The same with a linear forecast: chosen on four rendered clips of people and speech from the training side.
+FORECAST = {"contraction": 0.5, "reach": 1.5}
+TUNED_FORECAST = {"portrait": {"threshold": 0.14, "warmup": 0.05, "max_gap": 4, "contraction": 1.0}}
 SEGMENTED = {"cache_ratio": 0.4, "boundaries": None, "decoupled": True, "plan": None}
 
 
@@ -20,6 +24,11 @@ def probing_gate(s: Settings) -> Gate:
         return protected(Threshold(s["threshold"], probe), s)
     errors = getattr(s.get("plan"), "errors", None)
     return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], tuple(errors) if errors else None)
+
+
+def line(s: Settings) -> Lagrange:
+    """The straight line through two anchors, as far as ``contraction`` and ``reach`` let it go."""
+    return Lagrange(1, s["contraction"], reach=s["reach"] or float("inf"))
 
 
 def segment_scope(s: Settings) -> Scope:

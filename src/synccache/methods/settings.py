@@ -44,6 +44,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "decoupled": (lambda v: isinstance(v, bool), "True or False"),
     "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
     "contraction": _number(0, 2),
+    "reach": _number(0),
     "person_gap": _number(1),
     "interval": _number(1, whole=True),
     "schedule": (_indices, "a list of step indices"),

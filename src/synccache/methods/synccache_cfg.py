@@ -11,14 +11,12 @@ branches in one batch, it does what ``synccache-linear`` does.
 """
 
 from ..engine.method import Method
-from ..forecasters import Lagrange
-from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
 def build(s: Settings) -> Method:
-    line = Lagrange(1, s["contraction"])
-    return Method(probing_gate(s), segment_scope(s), line, "synccache-cfg", guidance=line)
+    return Method(probing_gate(s), segment_scope(s), line(s), "synccache-cfg", guidance=line(s))
 
 
 RECIPE = Recipe(
@@ -28,8 +26,8 @@ RECIPE = Recipe(
     gate="spatially-asymmetric probe, accumulated",
     scope="segments between injection sites; whole output of the other guidance branches",
     forecaster="linear, contracted",
-    settings={**PROBED, **SEGMENTED, "contraction": 0.5},
+    settings={**PROBED, **SEGMENTED, **FORECAST},
     build=build,
-    models={"portrait": {**TUNED["portrait"], "contraction": 1.0}},
+    models=TUNED_FORECAST,
     needs="guidance in two calls a step; a person mask (optional), a plan for cache_ratio < 1 (optional)",
 )

@@ -1,20 +1,20 @@
 """SyncCache with a damped linear forecast of each segment's residual. Ours, not the paper's.
 
-Formula: gate and scope as ``synccache``; the residual is ``F_0 + c s (F_0 - F_1)``, s the distance in anchor gaps.
+Formula: gate and scope as ``synccache``; the residual is ``F_0 + c s (F_0 - F_1)``, s the distance in gaps between the
+two anchors, at most ``reach``: behind a warm-up the first gap is long and the anchors are close.
 Cost of a skipped step: as ``synccache`` plus one more pass over the residuals. Memory: twice ``synccache``'s.
 Use it for short gaps (up to about 3×); at long gaps or high guidance lower ``contraction``, 0 being reuse.
-Defaults: contraction 1/2, the best compromise that a prototype showed at 40 steps with guidance 3; 1 on the packaged
-portrait model, where it beat 1/2 and 3/4 on each clip tried.
+Defaults: contraction 1/2, the best compromise that a prototype showed at 40 steps with guidance 3; reach 3/2. On the
+packaged portrait model 1, with at most three skips in a row; without ``reach`` it lost 10 dB there.
 """
 
 from ..engine.method import Method
-from ..forecasters import Lagrange
-from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
 def build(s: Settings) -> Method:
-    return Method(probing_gate(s), segment_scope(s), Lagrange(1, s["contraction"]), "synccache-linear")
+    return Method(probing_gate(s), segment_scope(s), line(s), "synccache-linear")
 
 
 RECIPE = Recipe(
@@ -24,8 +24,8 @@ RECIPE = Recipe(
     gate="spatially-asymmetric probe, accumulated",
     scope="segments between injection sites",
     forecaster="linear, contracted",
-    settings={**PROBED, **SEGMENTED, "contraction": 0.5},
+    settings={**PROBED, **SEGMENTED, **FORECAST},
     build=build,
-    models={"portrait": {**TUNED["portrait"], "contraction": 1.0}},
+    models=TUNED_FORECAST,
     needs="a person mask (optional), a plan for cache_ratio < 1 (optional)",
 )

@@ -19,7 +19,6 @@ from .pipeline import PortraitPipeline
 from .render import measure_opening
 from .speech import Utterances
 
-
 MARGIN = 0.08  # of the picture, around a photo's person mask: hair beyond it, and the way that a head moves
 
 
