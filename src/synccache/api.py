@@ -105,13 +105,17 @@ def methods() -> Mapping[str, Recipe]:
     return MappingProxyType(dict(recipes.RECIPES))
 
 
+# In the order in which a run calls them: diffusers' names, then those of the released Wan2.2 pipelines.
+_TRANSFORMERS = ("transformer", "transformer_2", "noise_model", "high_noise_model", "low_noise_model")
+
+
 def transformers_of(target: Any) -> list[nn.Module]:
     """The transformers of a pipeline, or the module itself.
 
     Raises:
         InputError: it is neither.
     """
-    found = [getattr(target, name, None) for name in ("transformer", "transformer_2")]
+    found = [getattr(target, name, None) for name in _TRANSFORMERS]
     models = [m for m in found if isinstance(m, nn.Module)]
     if isinstance(target, nn.Module) and _has_forward(target):
         return [target]

@@ -27,6 +27,8 @@ class Anatomy:
         sites: indices of the blocks after which the model adds conditioning; None: found on a computed step.
         streams: for a block class's name, ``{argument: position in the output}`` of each stream, the one with the video
             tokens first; empty: recorded on a computed step.
+        added: for a block class's name, ``{argument: stream}`` of what such a block adds to that stream as its last act
+            (a ControlNet's residual): injection after the block, kept out of what is stored and live on every step.
         rising: True where the timestep goes up from noise to sample.
         grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
         offset: index of the first video token.
@@ -34,6 +36,20 @@ class Anatomy:
         plan: the plan file shipped for this model, if any.
         breaks: indices of the blocks after which the token sequence changes: no segment spans these.
         fixed: indices of the blocks that are never left out.
+        ahead: gives the number of tokens before the first video token from the forward's bound arguments, where it is
+            another one for another call; it takes the place of ``offset``.
+        before: for a block class's name, gives the number of tokens that come before all others in these blocks' stream
+            only (text and image in one sequence), from the forward's bound arguments.
+        mask: gives a person mask [B, T or 1, h, w], values in 0..1, from the forward's bound arguments; used where the
+            user gave none.
+        steady: arguments that the blocks themselves take in: a step at which one of them is another than before is
+            computed. What is injected between the blocks is live anyway.
+        forced: ``{argument: value}`` that the forward gets while a cache is attached, whatever its caller says: to
+            switch off a cache of the model's own.
+        group: gives the process group whose ranks share a sample of this model at present, where the model itself does
+            not tell; None: there is none.
+        windows: True where calls at one timestep with different latents are windows of a longer video, which may move
+            from step to step: such a run is computed.
 
     Example:
         >>> anatomy = Anatomy("mine", tuple(model.layers), timestep="t", latent="x")
@@ -46,6 +62,7 @@ class Anatomy:
     latent: str = "hidden_states"
     sites: tuple[int, ...] | None = None
     streams: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    added: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     rising: bool = False
     grid: Grid | None = None
     offset: int = 0
@@ -53,6 +70,13 @@ class Anatomy:
     plan: Path | None = None
     breaks: tuple[int, ...] = ()
     fixed: tuple[int, ...] = ()
+    ahead: Callable[[Mapping[str, Any]], int] | None = None
+    before: Mapping[str, Callable[[Mapping[str, Any]], int]] = field(default_factory=dict)
+    mask: Callable[[Mapping[str, Any]], Tensor | None] | None = None
+    steady: tuple[str, ...] = ()
+    forced: Mapping[str, Any] = field(default_factory=dict)
+    group: Callable[[], Any] | None = None
+    windows: bool = False
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -60,6 +84,12 @@ class Anatomy:
         classes = [original_class(block) for block in self.blocks]
         changes = {i for i, (a, b) in enumerate(pairwise(classes)) if a is not b}
         return tuple(sorted(changes | set(self.breaks) | set(self.fixed) | {i - 1 for i in self.fixed if i > 0}))
+
+    def first_token(self, index: int, arguments: Mapping[str, Any]) -> int:
+        """Index of the first video token in the main stream of block ``index``."""
+        offset = self.offset if self.ahead is None else self.ahead(arguments)
+        before = self.before.get(original_class(self.blocks[index]).__name__)
+        return offset + (before(arguments) if before is not None else 0)
 
     def identity(self) -> dict[str, Any]:
         """What a plan must agree with to be used on this model."""

@@ -13,6 +13,7 @@ from .capture import Capture
 from .decide import decide
 from .history import Anchor, add_forecast
 from .structure import Structure, take_apart
+from .swap import bring_weights
 from .types import Action, Context, Region
 
 if TYPE_CHECKING:
@@ -37,14 +38,16 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
     capture = _capture(engine, call, region) if call.decision is not None and region is not None else None
     if capture is not None:
         capture.enter(index, inputs, index - 1 in structure.joined)
+    if call.begun:
+        bring_weights(structure.anatomy.blocks[index])
     output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output)
     call.blocks_run += 1
     outputs = _outputs(structure, index, output) if fits else {}
     if capture is not None and region is not None:
-        _leave(engine, call, structure, capture, index, inputs, outputs)
+        _leave(engine, call, structure, capture, index, inputs, outputs, bound)
     if call.decision is None and index == probe - 1:
-        decide(engine, call, next(iter(outputs.values()), None))
+        decide(engine, call, _main(structure, index, output))
     return output
 
 
@@ -56,6 +59,15 @@ def close_captures(engine: Engine, call: Call) -> None:
 
 def _streams(structure: Structure, index: int, bound: Mapping[str, Any]) -> dict[str, Tensor]:
     return {n: bound[n] for n in structure.streams(index) if isinstance(bound.get(n), Tensor)}
+
+
+def _main(structure: Structure, index: int, output: Any) -> Tensor | None:
+    """The main stream after block ``index``, also where that block is never left out: ranks split the tokens there."""
+    leaves: list[Any] = []
+    take_apart(output, leaves)
+    position = next(iter(structure.streams(index).values()))
+    value = leaves[position] if position < len(leaves) else None
+    return value if isinstance(value, Tensor) else None
 
 
 def _outputs(structure: Structure, index: int, output: Any) -> dict[str, Tensor]:
@@ -78,12 +90,17 @@ def _capture(engine: Engine, call: Call, region: Region) -> Capture | None:
 
 def _leave(
     engine: Engine, call: Call, structure: Structure, capture: Capture, index: int, inputs: Mapping[str, Tensor],
-    outputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor], bound: Mapping[str, Any],
 ) -> None:  # fmt: skip
     if set(outputs) != set(inputs):
-        capture.valid = False
-        return
+        if not (outputs and set(outputs) < set(inputs) and index == capture.region.first):
+            capture.valid = False
+            return
+        capture.drop(set(inputs) - set(outputs))  # streams that end in this block
     capture.leave(index, outputs, index in structure.joined)
+    if capture.region.value != "absorbed":
+        for stream, value in structure.added(index, bound):
+            capture.sums[stream].sub_(value)
     if capture.parted is not None:
         structure.part(capture.parted)
         capture.parted = None
@@ -126,25 +143,29 @@ def _fill(
             return None
         call.begun.add(region.id)
         main = next(iter(streams))
-        values = {n: _forecast(engine, call, n == main, x, histories[n].anchors) for n, x in streams.items()}
+        firsts = {n: region.first if n == main else None for n in streams}
+        values = {n: _forecast(engine, call, firsts[n], x, histories[n].anchors) for n, x in streams.items()}
         if region.value == "absorbed":
             call.held[region.id] = values
         else:
             streams = values
-    if region.value == "absorbed" and index == region.last:
+    if region.value != "absorbed":
+        for stream, value in structure.added(index, bound):
+            streams[stream] = (streams[stream] + value).to(streams[stream].dtype)
+    elif index == region.last:
         streams = call.held.pop(region.id)
     return structure.skipped_output(index, streams)
 
 
-def _forecast(engine: Engine, call: Call, main: bool, value: Tensor, anchors: list[Anchor]) -> Tensor:
+def _forecast(engine: Engine, call: Call, main: int | None, value: Tensor, anchors: list[Anchor]) -> Tensor:
     forecaster = engine.method.forecaster
     times = tuple(a.time for a in anchors)
     assert call.step is not None
-    anatomy = engine.structures[call.expert].anatomy
-    mask = None
-    if forecaster.split is not None and main:
-        mask = engine.video_tokens(call, value)[1]
-    context = Context(call.step, mask, anatomy.offset)
+    mask, offset = None, 0
+    if forecaster.split is not None and main is not None:
+        mask = engine.video_tokens(call, value, main)[1]
+        offset = engine.structures[call.expert].anatomy.first_token(main, call.bound)
+    context = Context(call.step, mask, offset)
     if times not in call.weights:
         call.weights[times] = forecaster.weights(times, float(call.step.index), context)
     groups = forecaster.split.groups(value, context) if forecaster.split is not None else None

@@ -7,7 +7,7 @@ known to reach the next untouched, the two cancel and both passes are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -62,6 +62,11 @@ class Capture:
         else:
             for name, x in outputs.items():
                 self._add(name, x, 1)
+
+    def drop(self, streams: Iterable[str]) -> None:
+        """These streams end here."""
+        for name in streams:
+            self.sums.pop(name, None)
 
     def finish(self) -> dict[str, Tensor] | None:
         """The residuals by stream; None if something was missed."""

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 
+WINDOWS = (
+    "The model is called with several windows of a longer video at each step. What a window stores is of no use to "
+    "another one, and their places move from step to step, so every step of this run is computed. Videos that fit into "
+    "one window are cached."
+)
+
+
 def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
     """Settle what ``call`` does, once the gate's probe blocks have run.
 
@@ -34,6 +41,9 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
         locate(engine, call)
     place, step = call.position, call.step
     assert place is not None and step is not None
+    if place.windowed:
+        call.decision = Decision(Action.COMPUTE, "window")
+        return
     if place.new_run or not call.decides:
         call.seen = replace(call.seen, previous=None, errors=None)
     key = None if engine.shared else place.branch
@@ -45,7 +55,8 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
     filled = [r for r in own if decision.of(r) is Action.FILL]
     since = session.computed_at.get(key, 0)
     if decision.fills and not (filled and session.ready(call.expert, place.branch, filled, since)):
-        decision = replace(decision, action=Action.COMPUTE, plan=None, reason="no anchors")
+        reason = "new conditioning" if place.new_conditioning else "no anchors"
+        decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
     if call.decides:
         session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
         session.shared = decision if engine.shared else None
@@ -63,13 +74,19 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
 def locate(engine: Engine, call: Call) -> None:
     """Find the call's run, step and branch, now that its timestep is known."""
     assert call.timestep is not None
-    session, schedule = call.session, engine.schedule
-    place = session.clock.observe(call.timestep, call.latents, call.conditioning, call.label, schedule)
+    session, anatomy = call.session, engine.structures[call.expert].anatomy
+    place = session.clock.observe(
+        call.timestep, call.latents, call.conditioning, call.label, engine.schedule, anatomy.steady, anatomy.windows
+    )
     if place.new_run:
         engine.remember_errors(session)
         session.start_run(engine.run_length(call.timestep))
-    elif place.new_batch:
+    elif place.new_batch or place.new_conditioning:
         session.drop_anchors(branch=place.branch)
+    session.keep_only(call.expert)
+    if place.windowed and place.evaluation:
+        session.give_up()
+        engine.notices.say("windows", WINDOWS)
     if place.new_evaluation:
         session.shared = None
     call.position = place
@@ -94,12 +111,14 @@ def _look(engine: Engine, call: Call, probe: Tensor | None) -> Seen:
     if probe is not None:
         key = None if engine.shared or call.position is None else call.position.branch
         previous = call.session.probes.get((call.expert, key))
-        video, mask = engine.video_tokens(call, probe)
+        video, mask = engine.video_tokens(call, probe, max(0, engine.method.gate.probe - 1))
         same = previous is not None and previous.shape == video.shape
         seen = Seen(video, previous if same else None, mask)
         measured = engine.method.gate.measure(seen) if same else None
     if measured is not None:
-        measured = agree(measured, engine.group)
+        told = engine.structures[call.expert].anatomy.group
+        group = told() if engine.group is None and told is not None else engine.group
+        measured = agree(measured, group, engine.models[call.expert])
     parts = [p.reshape(-1).float() for p in (call.pending, measured) if p is not None]
     values = torch.cat([p.to(parts[-1].device) for p in parts]).tolist() if parts else []
     if call.pending is not None:

@@ -142,13 +142,13 @@ class Engine:
             self.sessions[request] = Session(request, self.structures[0].anatomy.rising)
         return self.sessions[request]
 
-    def video_tokens(self, call: Call, stream: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The video tokens [B, V, D] of a stream [B, S, D], and their mask weights [1 or B, V]."""
+    def video_tokens(self, call: Call, stream: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
+        """The video tokens [B, V, D] of block ``index``'s main stream [B, S, D], and their mask weights [1 or B, V]."""
         anatomy = self.structures[call.expert].anatomy
         grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
         if grid is not None and stream.ndim == 3:
-            count = min(grid[0] * grid[1] * grid[2], stream.shape[1] - anatomy.offset)
-            stream = stream[:, anatomy.offset : anatomy.offset + count]
+            first = anatomy.first_token(index, call.bound)
+            stream = stream[:, first : first + grid[0] * grid[1] * grid[2]]
         return stream, self.mask.on(stream, grid, self.notices)
 
     @property
@@ -185,8 +185,8 @@ class Engine:
             expert=call.expert, request=session.request, timestep=call.timestep,
             decision=(Action.FILL if call.begun else Action.COMPUTE).value, reason=decision.reason,
             error=decision.error, total=decision.total, seconds=time.perf_counter() - call.started,
-            bytes=sum(s.bytes for s in self.sessions.values()),
-            probe_bytes=sum(s.probe_bytes for s in self.sessions.values()),
+            bytes=sum(s.bytes for s in list(self.sessions.values())),
+            probe_bytes=sum(s.probe_bytes for s in list(self.sessions.values())),
         )  # fmt: skip
         self.trace.records.append(record)
         if self.on_step is not None:
@@ -220,4 +220,4 @@ class Engine:
 
     @property
     def bytes(self) -> int:
-        return sum(s.bytes for s in self.sessions.values())
+        return sum(s.bytes for s in list(self.sessions.values()))

@@ -7,7 +7,7 @@ nearly every case. Only where it doesn't are values compared, which on an accele
 from __future__ import annotations
 
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -58,7 +58,9 @@ class Conditioning:
     """All of a call's arguments but the timestep and the latent: which guidance branch is this?"""
 
     def __init__(self, arguments: Mapping[str, Any], leave_out: tuple[str, ...]) -> None:
-        tensors = [t for name in sorted(arguments) if name not in leave_out for t in tensors_in(arguments[name])]
+        kept = [n for n in sorted(arguments) if n not in leave_out]
+        named = [(name, t) for name in kept for t in tensors_in(arguments[name])]
+        self.names, tensors = [name for name, _ in named], [t for _, t in named]
         self.references = [weakref.ref(t) for t in tensors]
         self.versions = [version(t) for t in tensors]
         self.shapes = [(tuple(t.shape), t.dtype) for t in tensors]
@@ -76,13 +78,21 @@ class Conditioning:
             self._sample = [_sampled(t) for t in self._tensors or []]
         return self._sample
 
-    def same_as(self, before: Conditioning) -> bool:
-        if self.shapes != before.shapes or not self.shapes:
+    def same_as(self, before: Conditioning, names: Container[str] | None = None) -> bool:
+        """Whether all arguments are what they were, of which there must be some; or those in ``names``."""
+        mine, theirs = self._places(names), before._places(names)
+        if (names is None and not mine) or [self.shapes[i] for i in mine] != [before.shapes[i] for i in theirs]:
             return False
-        now, then = ([(r(), v) for r, v in zip(c.references, c.versions, strict=True)] for c in (self, before))
-        if all(a is b and v == w for (a, v), (b, w) in zip(now, then, strict=True)):
+        pairs = list(zip(mine, theirs, strict=True))
+        if all(
+            self.references[i]() is before.references[j]() and self.versions[i] == before.versions[j] for i, j in pairs
+        ):
             return True
-        return self.sample() == before.sample()
+        now, then = self.sample(), before.sample()
+        return all(now[i] == then[j] for i, j in pairs)
+
+    def _places(self, names: Container[str] | None) -> list[int]:
+        return [i for i, name in enumerate(self.names) if names is None or name in names]
 
 
 def _sampled(tensor: Tensor) -> list[float]:

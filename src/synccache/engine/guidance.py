@@ -32,7 +32,7 @@ def fill(engine: Engine, call: Call) -> Any:
     if forecaster is None or place is None or call.step is None or session.lead is None or not guided(engine, call):
         return None
     decision, (expert, branch, template, lead) = session.shared, session.lead
-    if decision is None or not decision.fills or expert != call.expert:
+    if decision is None or not decision.fills or expert != call.expert or place.new_conditioning or place.windowed:
         return None
     region, since = over(branch), session.computed_at.get(None, 0)
     held = session.anchors_of(expert, place.branch, region)

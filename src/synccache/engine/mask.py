@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -71,21 +72,28 @@ def token_weights(mask: Tensor, grid: tuple[int, int, int] | None, tokens: int |
 
 
 class TokenMask:
-    """A mask and its weights for the tokens of the last call, which the next one usually shares."""
+    """The user's mask, or else the one that the model is called with, and its weights for the tokens of the last call,
+    which the next one usually shares."""
 
     def __init__(self, mask: Tensor | None) -> None:
         self.mask = mask
-        self._key: Any = None
-        self._weights: Tensor | None = None
+        self._call = threading.local()
+        self._last: tuple[Tensor | None, Any, Tensor | None] = (None, None, None)
+
+    def called_with(self, mask: Tensor | None) -> None:
+        """Take the mask [B, T or 1, h, w] of the call that begins on this thread."""
+        self._call.mask = mask
 
     def on(self, stream: Tensor, grid: tuple[int, int, int] | None, notices: Notices) -> Tensor | None:
         """Weight of each video token [1 or B, V], on the device of their stream [B, V, D]; None without a mask."""
-        if self.mask is None:
+        mask = self.mask if self.mask is not None else getattr(self._call, "mask", None)
+        if mask is None:
             return None
         key = (grid, tuple(stream.shape[:2]), stream.device)
-        if self._key != key:
+        last, known, weights = self._last
+        if last is not mask or known != key:
             tokens = stream.shape[1] if stream.ndim == 3 else None
-            weights = token_weights(self.mask, grid, tokens, stream.shape[0])
+            weights = token_weights(mask, grid, tokens, stream.shape[0])
             if weights is None:
                 notices.say(
                     "grid",
@@ -93,6 +101,12 @@ class TokenMask:
                     "mask, or anatomy=Anatomy(..., grid=...).",
                 )
             elif tokens is not None and weights.shape[1] != tokens:
-                raise InputError(f"The mask pools to {weights.shape[1]} tokens; the model has {tokens} video tokens.")
-            self._key, self._weights = key, None if weights is None else weights.to(stream.device)
-        return self._weights
+                notices.say(
+                    "shard",
+                    f"The mask is not used: it has {weights.shape[1]} tokens, and {tokens} video tokens are here, as "
+                    "where several ranks share the tokens of a video.",
+                )
+                weights = None
+            weights = None if weights is None else weights.to(stream.device)
+            self._last = mask, key, weights
+        return weights

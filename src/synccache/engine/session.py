@@ -28,6 +28,7 @@ class Session:
         total: number of steps of the run, or None.
         errors: probe errors of the run so far, by step.
         skipped: whether any step of the run was skipped.
+        expert: the one that was called last.
     """
 
     def __init__(self, request: Hashable, rising: bool) -> None:
@@ -44,6 +45,7 @@ class Session:
         self.lead: tuple[int, Hashable, Any, list[Tensor]] | None = None
         self.computed_at: dict[Hashable, int] = {}
         self.total = total
+        self.expert = 0
         self.errors: list[float | None] = []
         self.skipped = False
 
@@ -85,10 +87,22 @@ class Session:
         self.histories = {k: h for k, h in self.histories.items() if kept(k)}
         self.probes = {k: p for k, p in self.probes.items() if kept(k)}
 
+    def keep_only(self, expert: int) -> None:
+        """The run has come to this expert: what others stored is of no more use to it."""
+        if expert != self.expert:
+            self.histories = {k: h for k, h in self.histories.items() if k[0] == expert}
+            self.probes = {k: p for k, p in self.probes.items() if k[0] == expert}
+            self.expert = expert
+
+    def give_up(self) -> None:
+        """This run is computed to its end: nothing of it is of use to a later step, or to a later run."""
+        self.drop_anchors()
+        self.errors.clear()
+
     @property
     def bytes(self) -> int:
-        return sum(h.bytes for h in self.histories.values())
+        return sum(h.bytes for h in list(self.histories.values()))
 
     @property
     def probe_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in self.probes.values())
+        return sum(p.numel() * p.element_size() for p in list(self.probes.values()))

@@ -66,6 +66,7 @@ class Structure:
         self._sites: set[int] = set()
         self._breaks: set[int] = set()
         self._fixed: set[int] = set()
+        self._ended: dict[int, set[str]] = {}
         self._evidence: dict[type, dict[str, int]] = {}
         self._left: tuple[int, list[Any], list[Any]] | None = None
         for cls in set(self._classes):
@@ -73,13 +74,19 @@ class Structure:
                 self._streams[cls] = dict(anatomy.streams[cls.__name__])
 
     def streams(self, index: int) -> dict[str, int]:
-        """``{argument: position in the output}`` of block ``index``; a single-output block's first guess is its first
-        stream-named argument, which the first computed call confirms or corrects."""
+        """``{argument: position in the output}`` of block ``index``, without streams that it gives None back for; a
+        single-output block's first guess is its first stream-named argument, which the first computed call confirms or
+        corrects."""
         cls = self._classes[index]
         if cls in self._streams:
-            return self._streams[cls]
+            return {n: p for n, p in self._streams[cls].items() if n not in self._ended.get(index, ())}
         names = argument_names(cls)
         return {next((n for n in names if n in _STREAM_NAMES), names[0] if names else "hidden_states"): 0}
+
+    def added(self, index: int, bound: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
+        """(stream, tensor) of all that block ``index``, called with ``bound`` arguments, adds as its last act."""
+        names = self.anatomy.added.get(self._classes[index].__name__, {})
+        return [(stream, bound[name]) for name, stream in names.items() if isinstance(bound.get(name), Tensor)]
 
     def enter(self, index: int, bound: Mapping[str, Any]) -> None:
         """Block ``index`` is about to be computed with ``bound`` arguments."""
@@ -114,6 +121,10 @@ class Structure:
         leaves: list[Any] = []
         self._templates[index] = take_apart(output, leaves)
         self._left = (index, leaves, [_mark(x) for x in leaves])
+        ended = {n for n, p in self.streams(index).items() if p < len(leaves) and leaves[p] is None}
+        if ended:  # as in a last block that has no more use for the text
+            self._ended.setdefault(index, set()).update(ended)
+            self._breaks.add(index - 1)
         streams = self.streams(index)
         rest = {p: x for p, x in enumerate(leaves) if p not in streams.values()}
         self._others[index] = {p: x for p, x in rest.items() if not isinstance(x, Tensor)}
@@ -140,11 +151,11 @@ class Structure:
                 self._streams[cls] = dict(sorted(evidence.items(), key=lambda item: (item[0] != main, item[1])))
         if relearn:  # other streams than were recorded: look at one more computed call
             self.settled = False
-            self._templates, self._fixed, self._sites, self._breaks = {}, set(), set(), set()
+            self._templates, self._fixed, self._sites, self._breaks, self._ended = {}, set(), set(), set(), {}
             return True
         sites = self.anatomy.sites if self.anatomy.sites is not None else tuple(sorted(self._sites))
-        found = replace(self.anatomy, sites=sites, breaks=tuple(sorted(self._breaks)), fixed=tuple(sorted(self._fixed)))
-        self.anatomy = found
+        breaks, fixed = self._breaks | set(self.anatomy.breaks), self._fixed | set(self.anatomy.fixed)
+        self.anatomy = replace(self.anatomy, sites=sites, breaks=tuple(sorted(breaks)), fixed=tuple(sorted(fixed)))
         return False
 
     def can_skip(self, members: Iterable[int]) -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import nn
 
 from ..errors import Conflict
@@ -46,6 +47,24 @@ def link_of(module: Any) -> Link | None:
     return getattr(module, "__dict__", {}).get(LINK)
 
 
+def bring_weights(module: nn.Module) -> None:
+    """Load a module that group offloading loads with the first module of its group, which was left out."""
+    registry = getattr(module, "_diffusers_hook", None)
+    hook = registry.get_hook("group_offloading") if registry is not None else None
+    group = getattr(hook, "group", None)
+    if group is not None and group.onload_leader is not module:
+        group.onload_()
+
+
+def _refuse_to_be_traced(name: str) -> None:
+    # Traced through, a decision would be frozen into the graph, or compiled anew on every step.
+    raise Conflict(
+        f"synccache is attached to this {name}, which is part of something larger that was compiled, and a compiled "
+        "graph can't leave blocks out. Compile the repeated blocks in place instead: model.compile_repeated_blocks(), "
+        "or block.compile() for each."
+    )
+
+
 def _new(cls: type, *args: Any) -> Any:
     return cls.__new__(cls, *args)
 
@@ -58,6 +77,8 @@ def _subclass(base: type) -> type:
     def __call__(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         link = self.__dict__.get(LINK)
         run = super(sub, self).__call__
+        if link is not None and torch.compiler.is_compiling():  # not so where the module itself is what is compiled
+            torch.compiler.disable(_refuse_to_be_traced)(base.__name__)
         return run(*args, **kwargs) if link is None else link.call(run, args, kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:

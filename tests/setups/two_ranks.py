@@ -1,0 +1,82 @@
+"""What each of two processes does for ``test_ranks.py``; a module of its own, so that a fresh process can import it."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+import torch.distributed as dist
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+
+from tiny import cached, denoise, tiny_wan  # noqa: E402
+from toys import AddModel  # noqa: E402
+
+import synccache  # noqa: E402
+from synccache.engine.ranks import agree  # noqa: E402
+
+LAYERS = 3
+
+
+def probing(threshold: float) -> synccache.Method:
+    """Reuse where the probe's summed change stays under ``threshold``."""
+    gate = synccache.gates.Threshold(threshold)
+    return synccache.Method(gate, synccache.scopes.Segments(), synccache.forecasters.Reuse())
+
+
+def adding(rank: int, group, threshold: float = 0.15, model=None) -> dict:
+    """Four steps of an ``AddModel`` whose probe reads 10, 11, 12, 13 on rank 0 and 30, 36, 42, 48 on rank 1."""
+    model, reductions = model or AddModel(), []
+    begin, rise = ((10.0, 1.0), (30.0, 6.0))[rank]
+    real = dist.all_reduce
+    dist.all_reduce = lambda *a, **k: (reductions.append(1), real(*a, **k))[1]
+    try:
+        with torch.no_grad(), synccache.cached(model, probing(threshold), group=group) as handle:
+            for step in range(4):
+                level = torch.tensor(begin + rise * step)
+                model(torch.zeros(1, 2, 3), torch.tensor([1000.0 - step]), level)
+    finally:
+        dist.all_reduce = real
+    return {**told(handle), "calls": [b.calls for b in model.blocks], "reductions": len(reductions)}
+
+
+def told(handle) -> dict:
+    return {"decisions": handle.trace.decisions(), "errors": [r.error for r in handle.trace.records]}
+
+
+def sharing_tokens(threshold: float) -> dict:
+    """Tiny Wan with its 32 tokens split over the ranks by diffusers' context parallelism, plain and cached."""
+    from diffusers import ContextParallelConfig
+
+    torch.accelerator.device_count = lambda: 1  # diffusers asks which accelerator is this rank's; here there is none
+    model = tiny_wan(LAYERS)
+    model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=2))
+    group = model._parallel_config.context_parallel_config._flattened_mesh.get_group()
+    sums = torch.tensor([[1.0, 2.0 + dist.get_rank()]])
+    found = {"plain": denoise(model), "sums": agree(sums, None, model), "ranks": dist.get_process_group_ranks(group)}
+    with cached(model, probe=0) as handle:
+        found |= {"listed": denoise(model), "schedule": handle.trace.decisions()}
+    with synccache.cached(model, probing(threshold)) as handle:
+        return {**found, "cached": denoise(model), **told(handle)}
+
+
+def own_sequence_parallelism(rank: int) -> dict:
+    """What models of which the flag of the released Wan2.2-S2V says that all ranks share a sample add up."""
+    flags = {"off": {"use_context_parallel": False}, "on": {"use_context_parallel": True}}
+    flags["one each"] = {"use_context_parallel": True, "sp_size": 1}
+    sums = torch.tensor([[float(1 + rank), 1.0]])
+    return {name: agree(sums, None, SimpleNamespace(**given)).tolist() for name, given in flags.items()}
+
+
+def work(rank: int, folder: str, threshold: float) -> None:
+    """One rank's part; what it found is in ``folder``."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    try:
+        alone = [dist.new_group([r]) for r in range(2)]
+        found = {name: adding(rank, g) for name, g in (("none", None), ("world", "world"), ("own", alone[rank]))}
+        found["flags"] = own_sequence_parallelism(rank)
+        found["tokens"] = sharing_tokens(threshold)
+        torch.save(found, f"{folder}/{rank}.pt")
+    finally:
+        dist.destroy_process_group()
