@@ -5,9 +5,30 @@ from __future__ import annotations
 from torch import nn
 
 from ..engine.anatomy import Anatomy
-from . import generic, portrait, wan, wan_s2v
+from . import (
+    cogvideox,
+    comfy,
+    cosmos,
+    flux,
+    generic,
+    hunyuan_avatar,
+    hunyuan_video,
+    ltx,
+    mochi,
+    portrait,
+    qwen_image,
+    sd3,
+    skyreels,
+    wan,
+    wan_animate,
+    wan_s2v,
+    z_image,
+)
 
-FAMILIES = (portrait, wan_s2v, wan)
+OWN = (portrait, comfy, hunyuan_avatar, wan_s2v)  # ComfyUI first: its S2V class has the official one's name
+VIDEO = (wan, wan_animate, skyreels, hunyuan_video, ltx, cogvideox, mochi, cosmos)
+IMAGE = (flux, qwen_image, sd3, z_image)
+FAMILIES = (*OWN, *VIDEO, *IMAGE)
 
 
 def find(model: nn.Module) -> Anatomy:

@@ -21,11 +21,18 @@ def attribute(model: nn.Module, name: str, default: Any = None) -> Any:
     return getattr(config, name) if hasattr(config, name) else getattr(model, name, default)
 
 
+def token_width(model: nn.Module) -> int | None:
+    """Channels of a token, from the number and the width of the attention heads; None where they aren't told."""
+    heads, width = attribute(model, "num_attention_heads"), attribute(model, "attention_head_dim")
+    return heads * width if heads and width else None
+
+
 def patch_of(model: nn.Module) -> tuple[int, int, int]:
-    """(t, h, w) of a patch, from ``patch_size`` as one, two or three numbers."""
+    """(t, h, w) of a patch, from ``patch_size`` as one, two or three numbers, and ``patch_size_t`` if there is one."""
     size = attribute(model, "patch_size", 1)
     sizes = (size,) if isinstance(size, int) else tuple(size)
-    return (1, sizes[0], sizes[-1]) if len(sizes) < 3 else (sizes[0], sizes[1], sizes[2])
+    frames = attribute(model, "patch_size_t") or 1
+    return (frames, sizes[0], sizes[-1]) if len(sizes) < 3 else (sizes[0], sizes[1], sizes[2])
 
 
 def video_grid(latent: str, patch: tuple[int, int, int]) -> Grid:
