@@ -15,7 +15,7 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
-	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff check src tests tools integrations
 	$(BIN)/ruff format --check src/synccache/bench tests/bench
 	$(BIN)/mypy
 
