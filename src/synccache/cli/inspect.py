@@ -1,0 +1,92 @@
+"""``synccache inspect``: what a model is made of, and what a cache on it would hold."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..inspection import MODELS, Inspection
+from ..inspection import inspect as look
+from .console import say, say_json
+from .options import Json
+
+EXAMPLES = """
+Examples:
+
+  synccache inspect wan2.2-s2v-14b
+
+  synccache inspect wan2.2-s2v-14b --width 832 --height 448 --motion --cache-ratio 1
+
+  synccache inspect hunyuanvideo-avatar --frames 65 --json
+
+  synccache inspect Wan2.1-T2V-1.3B-Diffusers/transformer
+"""
+
+
+def inspect(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_PATH", help=f"{', '.join(MODELS)}; or a diffusers folder or config.json.")
+    ],
+    width: Annotated[int | None, typer.Option(metavar="PIXELS", help="By default what the model is made for.")] = None,
+    height: Annotated[int | None, typer.Option(metavar="PIXELS", help="By default what the model is made for.")] = None,
+    frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of the clip.")] = None,
+    motion: Annotated[
+        bool, typer.Option("--motion", help="A later clip, which carries tokens of the frames before it.")
+    ] = False,
+    cache_ratio: Annotated[
+        float, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
+    ] = 0.4,
+    branches: Annotated[
+        int | None, typer.Option(metavar="N", help="Guidance branches; by default what the model is run with.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(metavar="NAME", help="Type of the stored tensors.")] = "bfloat16",
+    json_: Json = False,
+) -> None:
+    """Print a model's blocks, streams, injection sites and the bytes a cache would hold; needs no weights."""
+    found = look(
+        model, width=width, height=height, frames=frames, motion=motion, cache_ratio=cache_ratio, branches=branches,
+        dtype=dtype,
+    )  # fmt: skip
+    if json_:
+        say_json(found.to_json())
+        return
+    _describe(found)
+
+
+def _describe(found: Inspection) -> None:
+    size = found.size
+    length = f", {size.frames} frames" if size.frames > 1 else ""
+    grid = "" if found.grid is None else f"; video tokens {' × '.join(map(str, found.grid))}"
+    say(f"{found.model}: {found.cls} (anatomy {found.anatomy}), {_count(found.parameters)} parameters")
+    if found.experts > 1:
+        say(f"{found.experts} such transformers take turns; what one stored is let go when the other begins")
+    say(f"{size.width} × {size.height}{length}{', later clip' if size.motion else ''}{grid}")
+    for run in found.blocks:
+        streams = "; ".join(f"{name} {tokens} tokens × {width}" for name, (tokens, width) in run.streams.items())
+        say(f"blocks {run.first}-{run.last}: {run.last - run.first + 1} {run.cls}, {streams}")
+    say(f"injection after blocks {', '.join(map(str, found.sites)) or '- (none)'}")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("segment", "stream", "per branch"):
+        table.add_column(title, justify="right" if title == "per branch" else "left")
+    for part in found.segments:
+        for name, held in part.streams.items():
+            table.add_row(f"blocks {part.first}-{part.last}", name, size_of(held))
+    Console().print(table, markup=False, highlight=False)
+    kept = ", ".join(f"{k.first}-{k.last}" for k in found.kept)
+    count, of = len(found.kept), len(found.segments)
+    say(f"everything kept: {size_of(found.segment_bytes)} per branch in {found.dtype}")
+    say(f"cache ratio {found.cache_ratio:g}: {count} of {of} kept ({kept}): {size_of(found.kept_bytes)} per branch")
+    parts = f"{found.branches} × {size_of(found.kept_bytes)} + {size_of(found.probe_bytes)} for the probe"
+    say(f"in all at that ratio: {size_of(found.total_bytes)} = {parts}; a linear forecast holds the residuals twice")
+
+
+def size_of(count: int) -> str:
+    """Bytes as people read them."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**28 else f"{count / 2**20:.2f} MiB"
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e9:.1f} billion" if number >= 10**9 else f"{number / 1e6:.1f} million"

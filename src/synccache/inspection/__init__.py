@@ -1,0 +1,10 @@
+"""What a transformer is made of and what a cache on it would hold, from its config alone.
+
+>>> from synccache.inspection import inspect
+>>> inspect("wan2.2-s2v-14b").kept_bytes / 2**30
+"""
+
+from .inspect import Blocks, Inspection, Segment, inspect
+from .models import MODELS, find_model
+
+__all__ = ["MODELS", "Blocks", "Inspection", "Segment", "find_model", "inspect"]
