@@ -32,8 +32,8 @@ class TrainSettings:
     """What a training run depends on; stored in its checkpoint.
 
     Noise levels are ``sigmoid(N(time_mean, time_std))``, spread as the shifted sampler visits them: where the noise is
-    high the head's motion is decided. The frames that a clip continues are given noise of up to ``worn``, since at
-    work they are generated ones. ``phases`` lists (share of the run, frames a clip, clips a
+    high the head's motion is decided. The frames that a clip continues lose up to ``worn`` in colour, contrast and
+    noise, since at work they are generated ones. ``phases`` lists (share of the run, frames a clip, clips a
     batch): short clips first, since faces are learned from many people rather than from many frames.
     """
 
@@ -87,7 +87,7 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor], settings: TrainSettings,
     """Weighted error of the predicted clean clip on one batch from ``data.loader``."""
     clean = to_pixels(batch["frames"].numpy()).transpose(1, 2)
     portrait = to_pixels(batch["portrait"].numpy())
-    before = to_pixels(batch["before"].numpy()).flatten(1, 2)
+    before = to_pixels(batch["before"].numpy())
     count = clean.shape[0]
     time_ = torch.sigmoid(settings.time_mean + settings.time_std * torch.randn(count, generator=generator))
     noise = torch.randn(clean.shape, generator=generator)
@@ -95,14 +95,20 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor], settings: TrainSettings,
     noisy = (1 - t) * clean + t * noise
     heard = with_presence(batch["features"])
     heard = heard * (torch.rand(count, 1, 1, 1, generator=generator) >= settings.drop_audio)
-    wear = settings.worn * torch.rand(count, 1, 1, 1, generator=generator)
-    before = before + wear * torch.randn(before.shape, generator=generator)
-    motion = before if torch.rand((), generator=generator) < settings.continued else None
+    worn = _worn(before, settings.worn, generator).flatten(1, 2)
+    motion = worn if torch.rand((), generator=generator) < settings.continued else None
     velocity = model(noisy, time_ * 1000, heard, portrait, motion)
     predicted = noisy - t * velocity
     weight = 1 + settings.mouth_weight * batch["mouth"] + settings.person_weight * batch["person"]
     error = (predicted - clean).square().mean(dim=(1, 2)) * weight
     return (error.mean(dim=(1, 2)) / time_.clamp_min(0.15)).mean()
+
+
+def _worn(frames: Tensor, worn: float, generator: torch.Generator) -> Tensor:
+    """Frames [B, T, C, H, W] as generated ones are: tinted, with less or more contrast, and noisy."""
+    wear = worn * torch.rand(len(frames), 1, 1, 1, 1, generator=generator)
+    tint, contrast = (torch.randn(len(frames), 1, frames.shape[2], 1, 1, generator=generator) for _ in range(2))
+    return frames * (1 + wear * contrast) + wear * (tint + torch.randn(frames.shape, generator=generator))
 
 
 class Ema:
