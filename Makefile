@@ -16,7 +16,7 @@ test: .venv/installed
 
 check: .venv/installed
 	$(BIN)/ruff check src tests tools integrations
-	$(BIN)/ruff format --check src/synccache/bench tests/bench
+	$(BIN)/ruff format --check src tests tools integrations
 	$(BIN)/mypy
 
 bench: .venv/installed

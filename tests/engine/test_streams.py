@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from toys import TwoStream, distance
+from toys import AddModel, TwoStream, distance
 
 import synccache
-from synccache import Method
+from synccache import Method, UnsupportedModel
 from synccache.engine.structure import put_together, take_apart
 from synccache.forecasters import Reuse
 from synccache.gates import Interval, Never
@@ -157,3 +157,14 @@ def test_a_block_that_was_never_seen_computed_is_not_left_out():
         assert model(x, torch.tensor([1000.0]), level, leave_out=1).unique().tolist() == [36]
         assert model(x, torch.tensor([900.0]), level).unique().tolist() == [44]
         assert handle.trace.decisions() == ["computed", "computed"]
+
+
+def test_a_block_that_runs_twice_in_a_call_is_refused():
+    class Twice(AddModel):
+        def forward(self, hidden_states, timestep, level):
+            return super().forward(super().forward(hidden_states, timestep, level), timestep, level)
+
+    model = Twice()
+    refused = pytest.raises(UnsupportedModel, match=r"Block 0 \(AddBlock\) ran twice")
+    with synccache.cached(model, "interval"), torch.no_grad(), refused:
+        model(torch.ones(1, 2, 3), torch.tensor([9.0]), torch.tensor(4.0))

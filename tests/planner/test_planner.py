@@ -2,15 +2,17 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import Pipeline, Video, WanModel_S2V, s2v_inputs
+from toys import Pipeline, TwoStream, Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Anatomy, InputError, Plan
+from synccache.anatomies import find
 from synccache.planner import best_path, random_boundaries
 
 
@@ -41,11 +43,16 @@ def test_the_path_is_the_best_of_all(nodes, data):
 
     every = [(0, *inner, nodes - 1) for inner in itertools.combinations(range(1, nodes - 1), hops - 1)]
     assert total(path) == pytest.approx(min(map(total, every)))
+    through = {node for node in data.draw(st.sampled_from(every))[1:-1] if data.draw(st.booleans())}
+    passing = [p for p in every if through <= {*p}]
+    assert total(best_path(cost, hops, through)) == pytest.approx(min(map(total, passing)))
 
 
 def test_a_path_that_cannot_be():
     with pytest.raises(ValueError, match="5 hops over 4 nodes"):
         best_path([[0] * 4] * 4, 5)
+    with pytest.raises(ValueError, match=r"2 hops over 4 nodes, through \[1, 2\]"):
+        best_path([[0] * 4] * 4, 2, (1, 2))
 
 
 def test_random_boundaries_are_repeatable_and_different():
@@ -101,6 +108,19 @@ def test_runs_are_not_compared_with_each_other(plan):
     assert twice.errors == pytest.approx(plan.errors)
     for row, doubled in zip(plan.gamma, twice.gamma, strict=True):
         assert doubled == pytest.approx([2 * g for g in row], rel=1e-5)
+
+
+def test_no_segment_reaches_from_blocks_of_one_kind_to_another():
+    """The toy's single blocks carry both streams in one: neither stream's sums go on into them."""
+    model, noise, text = TwoStream().eval(), torch.randn(3, 1, 6, 8), torch.randn(1, 2, 8)
+    anatomy = replace(find(model), sites=(2,))
+    plan = synccache.profile(
+        model, lambda: [model(x, text, torch.tensor([9.0 - n])) for n, x in enumerate(noise)], anatomy=anatomy
+    )
+    assert plan.ends == (2, 3, 6)
+    assert [[g > 0 for g in row[j + 1 :]] for j, row in enumerate(plan.gamma)] == [[1, 1, 0], [1, 0], [1], []]
+    with synccache.cached(model, "synccache", plan=plan, cache_ratio=0.9, anatomy=anatomy) as handle:
+        assert [r.last for r in handle.regions] == [3, 6]
 
 
 def test_boundaries_come_from_the_path_and_reach_the_regions(plan):

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from synccache import Anatomy, InputError
+from synccache import Anatomy, InputError, Plan
 from synccache.scopes import Nothing, Segments, WholeStack
 
 
@@ -48,12 +48,10 @@ def test_sigma_one_keeps_every_site_also_with_a_tail():
 def test_boundaries_and_plans_choose_where_to_merge():
     assert members(Segments(boundaries=(4,)).regions(anatomy(), 1)) == [(1, 2, 3, 4), (5, 6, 7)]
 
-    class Chosen:
-        def boundaries(self, segments):
-            assert segments == 2
-            return (2,)
-
-    assert members(Segments(0.5).regions(anatomy(), 1, Chosen())) == [(1, 2), (3, 4, 5, 6, 7)]
+    gamma = ((0, 1, 2, 0, 4), (0, 0, 1, 2, 3), (0, 0, 0, 1, 2), (0, 0, 0, 0, 1), (0,) * 5)  # ending after 6 costs least
+    plan = Plan({}, (2, 4, 6, 7), gamma, (), ())
+    assert members(Segments(0.5).regions(anatomy(), 1)) == [(1, 2, 3, 4), (5, 6, 7)]
+    assert members(Segments(0.5).regions(anatomy(), 1, plan)) == [(1, 2, 3, 4, 5, 6), (7,)]
     with pytest.raises(InputError, match=r"3 is no inner site. Choose from \[2, 4, 6\]"):
         Segments(boundaries=(3,)).regions(anatomy(), 1)
 
@@ -63,6 +61,14 @@ def test_whole_stack():
     assert region.members == tuple(range(1, 8)) and region.value == "absorbed" and region.id == "blocks 1-7"
     assert WholeStack(absorb=False).regions(anatomy(), 0)[0].value == "residual"
     assert Nothing().regions(anatomy(), 0) == ()
+
+
+def test_a_break_counts_among_the_kept_segments():
+    parted = anatomy(14, (1, 3, 5, 7, 9, 11), breaks=(9,))
+    assert members(Segments(0.5).regions(parted, 1)) == [(1, 2, 3), tuple(range(4, 10)), (10, 11, 12, 13)]
+    assert members(Segments(0.1).regions(parted, 1)) == [tuple(range(1, 10)), (10, 11, 12, 13)]
+    flat = Plan({}, (1, 3, 5, 7, 9, 11, 13), ((0.0,) * 8,) * 8, (), ())
+    assert 9 in [r.last for r in Segments(0.5).regions(parted, 1, flat)]
 
 
 def test_no_region_spans_a_break_or_a_fixed_block():

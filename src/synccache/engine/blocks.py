@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..errors import UnsupportedModel
 from .anatomy import bind, original_class
 from .call import Call
 from .capture import Capture
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     """Block ``index`` is called: probe blocks run, then the gate decides, then regions are filled in or recorded."""
     structure = engine.structures[call.expert]
-    bound = bind(original_class(structure.anatomy.blocks[index]), args, kwargs)
+    cls = original_class(structure.anatomy.blocks[index])
+    bound = bind(cls, args, kwargs)
     probe = engine.method.gate.probe
-    call.blocks_called += 1
+    if index in call.called:
+        raise UnsupportedModel(
+            f"Block {index} ({cls.__name__}) ran twice in one call of the model, and only blocks that run once can be "
+            "cached. Pass anatomy= with those that do."
+        )
+    call.called.add(index)
     if call.decision is None and index >= probe:
         decide(engine, call, None)
     region = call.regions.get(index)
@@ -42,7 +49,6 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
         bring_weights(structure.anatomy.blocks[index])
     output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output)
-    call.blocks_run += 1
     outputs = _outputs(structure, index, output) if fits else {}
     if capture is not None and region is not None:
         _leave(engine, call, structure, capture, index, inputs, outputs, bound)

@@ -24,6 +24,7 @@ class Call:
         timestep: on the host; None while it is still on the accelerator (``pending``), to come over with the error.
         position, step, decision: None until decided.
         decides: whether this branch's decision is the one that others follow.
+        called: indices of the blocks that were called.
         captures: open sums by region id.
         begun: ids of the regions whose value was already added.
         held: streams that an ``"absorbed"`` region gives back at its end.
@@ -47,8 +48,7 @@ class Call:
         self.begun: set[str] = set()
         self.held: dict[str, dict[str, Tensor]] = {}
         self.weights: dict[tuple[float, ...], Tensor] = {}
-        self.blocks_run = 0
-        self.blocks_called = 0
+        self.called: set[int] = set()
         self.started = time.perf_counter()
 
     def read_timestep(self, value: Any) -> None:

@@ -177,7 +177,7 @@ class Engine:
             if void or regions != self.regions[call.expert]:
                 self.regions[call.expert] = regions
                 session.drop_anchors(expert=call.expert)
-        if call.blocks_called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
+        if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
             self.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
         decision = call.decision
         record = Record(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -46,14 +46,17 @@ class Plan:
     def steps(self) -> int:
         return len(self.errors)
 
-    def boundaries(self, segments: int) -> tuple[int, ...]:
+    def boundaries(self, segments: int, through: Collection[int] = ()) -> tuple[int, ...]:
         """The blocks after which a kept segment ends, for ``segments`` segments of least total instability.
+
+        ``through`` lists blocks that must be among them.
 
         Raises:
             InputError: more segments than there are.
         """
         self._check(segments)
-        return tuple(self.ends[node - 1] for node in paths.best_path(self.gamma, segments)[1:-1])
+        nodes = [self.ends.index(block) + 1 for block in through]
+        return tuple(self.ends[node - 1] for node in paths.best_path(self.gamma, segments, nodes)[1:-1])
 
     def random_boundaries(self, segments: int, seed: int) -> tuple[int, ...]:
         """The same number of boundaries, drawn at random."""

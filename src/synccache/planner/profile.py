@@ -24,39 +24,38 @@ from .plan import Plan
 class Instability:
     """Sums ``|r(t) - r(t+1)|_1 / |r(t+1)|_1`` of the residual from node j to node k, over steps, for all j < k.
 
-    ``r(t+1)`` is the residual of the step before. A merged segment's residual is the sum of its parts', so prefix sums
-    of the parts give all pairs.
+    ``r(t+1)`` is the residual of the step before. A merged segment's residual is the sum of its parts'; none reaches
+    across a change of the stream's shape, or beyond its end.
     """
 
     def __init__(self) -> None:
-        self.before: dict[tuple[Hashable, str], list[Tensor]] = {}
-        self.now: dict[tuple[Hashable, str], list[Tensor]] = {}
+        self.before: dict[tuple[Hashable, str], dict[int, Tensor]] = {}
+        self.now: dict[tuple[Hashable, str], dict[int, Tensor]] = {}
         self.gamma: list[list[float]] = []
         self.ends: list[int] = []
 
     def add(self, call: Call, region: Region, stream: str, anchor: Anchor) -> None:
         """Take in the residual of one region on one call."""
         assert call.position is not None
-        if call.expert != 0:
-            return
-        parts = self.now.setdefault((call.position.branch, stream), [])
-        parts.append(anchor.value.float() + (parts[-1] if parts else 0))
+        if call.expert == 0:
+            self.now.setdefault((call.position.branch, stream), {})[region.last] = anchor.value.float()
 
     def close_call(self) -> None:
-        """A call is over: compare its prefix sums with those of the call before in its branch."""
-        for key, prefix in self.now.items():
-            if len(prefix) != len(self.ends):
-                continue
-            old = self.before.get(key)
-            if old is not None and old[0].shape == prefix[0].shape:
-                self._compare([None, *old], [None, *prefix])
-            self.before[key] = prefix
+        """A call is over: compare its residuals with those of the call before in its branch."""
+        for key, new in self.now.items():
+            old = self.before.get(key, {})
+            if all(end in old and old[end].shape == value.shape for end, value in new.items()):
+                self._compare(old, new)
+        self.before.update(self.now)
         self.now = {}
 
-    def _compare(self, old: list[Tensor | None], new: list[Tensor | None]) -> None:
-        for j in range(len(new)):
-            for k in range(j + 1, len(new)):
-                then, now = _between(old, j, k), _between(new, j, k)
+    def _compare(self, old: dict[int, Tensor], new: dict[int, Tensor]) -> None:
+        for j, first in enumerate(self.ends):
+            then, now = torch.zeros(()), torch.zeros(())
+            for k, end in enumerate(self.ends[j:], start=j + 1):
+                if end not in new or new[end].shape != new[first].shape:
+                    break
+                then, now = then + old[end], now + new[end]
                 size = float(then.abs().sum())
                 self.gamma[j][k] += float((now - then).abs().sum()) / size if size else 0.0
 
@@ -68,10 +67,6 @@ class Instability:
         self.ends = ends
         self.gamma = [[0.0] * (len(ends) + 1) for _ in range(len(ends) + 1)]
         self.before, self.now = {}, {}
-
-
-def _between(prefix: list[Any], j: int, k: int) -> Tensor:
-    return prefix[k] if prefix[j] is None else prefix[k] - prefix[j]
 
 
 def profile(

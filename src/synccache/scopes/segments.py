@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..engine.anatomy import Anatomy
 from ..engine.types import Region
 from ..errors import InputError
+from ..planner.boundaries import best_path
 from .pieces import pieces
 
 
@@ -17,7 +19,7 @@ class Segments:
 
     Paper: SyncCache, arXiv 2606.30849. With L_a sites and S segments, ``n = min(S, max(1, floor(ratio * L_a)))``
     residuals are kept; which segments merge, a plan says (else they are spread evenly). A merged segment adds the sum
-    of its residuals at its head.
+    of its residuals at its head. No segment reaches beyond blocks of one kind, which may take more than n.
 
     Args:
         ratio: cache ratio in (0, 1]; 1 keeps every site, also where there is one segment more than sites.
@@ -28,24 +30,32 @@ class Segments:
     boundaries: tuple[int, ...] | None = None
 
     def regions(self, anatomy: Anatomy, start: int, plan: Any = None) -> tuple[Region, ...]:
-        sites = tuple(anatomy.sites or ())
         inner = inner_sites(anatomy, start)
         if self.boundaries is not None:
             wrong = [b for b in self.boundaries if b not in inner]
             if wrong and anatomy.sites is not None:
                 given = list(self.boundaries)
                 raise InputError(f"boundaries={given}: {wrong[0]} is no inner site. Choose from {list(inner)}.")
-            ends = tuple(self.boundaries)
+            ends: Sequence[int] = self.boundaries
         else:
-            segments = len(inner) + 1
-            kept = segments if self.ratio == 1 else min(segments, max(1, int(self.ratio * len(sites) + 1e-9)))
-            if kept == segments:
-                ends = inner
-            elif plan is not None:
-                ends = plan.boundaries(kept)
-            else:
-                ends = tuple(inner[round(i * segments / kept) - 1] for i in range(1, kept))
+            ends = self._ends(anatomy, inner, pieces(anatomy, start, {*inner, *anatomy.cuts}), plan)
         return tuple(Region(f"blocks {p[0]}-{p[-1]}", p) for p in pieces(anatomy, start, {*ends, *anatomy.cuts}))
+
+    def _ends(self, anatomy: Anatomy, inner: tuple[int, ...], parts: list[tuple[int, ...]], plan: Any) -> Sequence[int]:
+        """The blocks after which one of the kept segments ends; ``parts`` are the segments before any is merged."""
+        sites = len(anatomy.sites or ())
+        kept = len(parts) if self.ratio == 1 else max(1, int(self.ratio * sites + 1e-9))
+        must = [p[-1] for p in parts[:-1] if p[-1] in anatomy.cuts]
+        if kept >= len(parts):
+            return inner
+        if kept <= len(must) + 1:
+            return must
+        if plan is not None:
+            known = [end for end in must if end in plan.ends]
+            return plan.boundaries(kept - len(must) + len(known), known)
+        even = [[(k - j) ** 2 for k in range(len(parts) + 1)] for j in range(len(parts) + 1)]
+        path = best_path(even, kept, [i + 1 for i, p in enumerate(parts) if p[-1] in must])
+        return [parts[node - 1][-1] for node in path[1:-1]]
 
 
 def inner_sites(anatomy: Anatomy, start: int) -> tuple[int, ...]:
