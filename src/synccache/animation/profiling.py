@@ -9,6 +9,7 @@ import numpy as np
 
 from ..planner.plan import Plan
 from ..planner.profile import profile
+from ..portrait import GUIDANCE_SCALE
 from ..portrait.hearing import FRAME
 from ..portrait.pipeline import PortraitPipeline
 from .scene import Scene
@@ -19,7 +20,7 @@ def plan_portrait(
     scene: Scene,
     *,
     steps: int = 40,
-    guidance_scale: float = 2.0,
+    guidance_scale: float = GUIDANCE_SCALE,
     seed: int = 0,
     source: dict[str, Any] | None = None,
     on_step: Callable[[int, int], None] | None = None,

@@ -14,6 +14,7 @@ import torch
 from ..errors import InputError
 from ..media import video
 from ..methods import complete, find
+from ..portrait import GUIDANCE_SCALE
 
 NOT_HERE = {"mask": "the mask is a file of its own (--mask)", "group": "there is one process", "steps": "use --steps"}
 RANGES = {"steps": (1, 1000), "seed": (0, 2**31 - 1), "guidance_scale": (0, 50), "size": (32, 2048)}
@@ -61,7 +62,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     compare: bool = False
     seed: int = 0
-    guidance_scale: float = 2.0
+    guidance_scale: float = GUIDANCE_SCALE
     size: int = 384
     mask: Path | None = None
     report: Path | None = None

@@ -9,6 +9,7 @@ import typer
 
 from ..animation import Request, Result
 from ..animation import animate as make
+from ..portrait import GUIDANCE_SCALE
 from .console import lasting, note, say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
 from .progress import TakeBar
@@ -58,7 +59,7 @@ def animate(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the method; repeatable."),
     ] = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = GUIDANCE_SCALE,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of the video, 32 to 2048.")] = 384,
     model: Model = None,
     no_crop: Annotated[

@@ -14,6 +14,7 @@ from ..animation.job import model_name
 from ..animation.profiling import plan_portrait
 from ..animation.request import check_output, check_ranges
 from ..errors import InputError
+from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
 from .console import say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps
@@ -36,7 +37,7 @@ def plan(
     image: Annotated[Path | None, typer.Option(metavar="PHOTO", help="By default the bundled portrait.")] = None,
     audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="By default the bundled sentence.")] = None,
     seed: Seed = 0,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = GUIDANCE_SCALE,
     mask: Mask = None,
     model: Model = None,
     json_: Json = False,

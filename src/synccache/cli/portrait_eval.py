@@ -13,6 +13,7 @@ from ..animation import prepare
 from ..animation.report import finite
 from ..animation.request import check_ranges, check_writable
 from ..errors import InputError
+from ..portrait import GUIDANCE_SCALE
 from ..portrait.evaluate import evaluate
 from ..portrait.pictures import sample_strip
 from ..portrait.pipeline import PortraitPipeline
@@ -32,7 +33,7 @@ Examples:
 def portrait_eval(
     clips: Annotated[int, typer.Option(metavar="N", help="Held-out people to judge by, 1 to 1000.")] = 16,
     steps: Steps = 40,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = GUIDANCE_SCALE,
     model: Model = None,
     strip: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Also draw samples of held-out people under the truth.")

@@ -12,6 +12,7 @@ import torch
 from ..masks.person import person_mask
 from ..metrics.fidelity import background_psnr, temporal_std
 from ..metrics.sync import audio_envelope, pearson, speaking_range, sync
+from . import GUIDANCE_SCALE
 from .data import HELD_OUT, sample_clip, to_pixels
 from .framing import mouth_region
 from .hearing import FRAME, features
@@ -35,7 +36,7 @@ def evaluate(
     *,
     clips: int = 16,
     steps: int = 40,
-    guidance_scale: float = 2.0,
+    guidance_scale: float = GUIDANCE_SCALE,
     photo: tuple[np.ndarray, np.ndarray] | None = None,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> dict:

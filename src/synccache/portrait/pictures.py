@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..media.compose import caption
+from . import GUIDANCE_SCALE
 from .data import HELD_OUT, Clip, sample_clip, to_pixels
 from .pipeline import PortraitPipeline
 from .speech import Utterances
@@ -51,7 +52,7 @@ def sample_strip(
     people: int = 3,
     columns: int = 8,
     steps: int = 10,
-    guidance_scale: float = 2.0,
+    guidance_scale: float = GUIDANCE_SCALE,
 ) -> Path:
     """Draw generated clips of held-out people saying held-out speech, each under the rendered truth.
 

@@ -13,6 +13,7 @@ from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
 from ..errors import InputError
+from . import GUIDANCE_SCALE
 from .data import to_pixels, with_presence
 from .hearing import FPS, features
 from .transformer import PortraitTransformer
@@ -53,7 +54,7 @@ class PortraitPipeline:
         motion: Tensor | None = None,
         *,
         steps: int = 40,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = GUIDANCE_SCALE,
         seeds: Sequence[int] = (0,),
         on_step: Callable[[int, int], None] | None = None,
     ) -> Tensor:
@@ -110,7 +111,7 @@ class PortraitPipeline:
         audio: np.ndarray,
         *,
         steps: int = 40,
-        guidance_scale: float = 2.0,
+        guidance_scale: float = GUIDANCE_SCALE,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
