@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synccache.engine.types import Context, Step
-from synccache.forecasters import ByPerson, Lagrange, Reuse
+from synccache.forecasters import ByPerson, Foca, Hermite, Lagrange, Reuse, Taylor
 
 C = Context(Step(0))
+A2 = 0.5**2 / 2 - 0.5**2 / 7**2  # (c s)^2 / 2 - sigma^2 / N^2 at sigma = 1/2, s = 1, N = 7
 
 
 @given(
@@ -48,6 +49,14 @@ def test_lagrange_continues_a_polynomial_of_its_degree_on_uneven_gaps(order, gap
         (Lagrange(2), [4.0], 9.0, [1]),  # too few anchors: lower order
         (Lagrange(2), [4.0, 2.0], 6.0, [2, -1]),
         (Lagrange(1), [4.0, 2.0, 0.0], 6.0, [2, -1, 0]),
+        (Taylor(2), [4.0, 2.0, 0.0], 6.0, [5 / 2, -2, 1 / 2]),  # forecasting.md: TaylorSeer order 2 at s = 1
+        (Taylor(2), [4.0], 9.0, [1]),
+        (Hermite(1, 0.5), [4.0, 2.0], 6.0, [3 / 2, -1 / 2]),  # forecasting.md: HiCache order 1
+        (Hermite(2, 0.5), [21.0, 14.0, 7.0], 28.0, [1 + 0.5 + A2, -0.5 - 2 * A2, A2]),  # order 2 at N = 7
+        (Foca(), [4.0, 2.0, 0.0], 6.0, [7 / 3, -5 / 3, 1 / 3]),  # as L2P quotes it
+        (Foca(heun=True), [4.0, 2.0, 0.0], 6.0, [5 / 2, -2, 1 / 2]),
+        (Foca(), [4.0, 2.0], 6.0, [2, -1]),
+        (Foca(), [4.0], 6.0, [1]),
     ],
 )
 def test_weights_by_hand(forecaster, times, t, expected):
@@ -59,6 +68,30 @@ def test_weights_by_hand(forecaster, times, t, expected):
 def test_weights_sum_to_one(order, contraction, gaps, ahead):
     times = [20.0, 20.0 - gaps[0], 20.0 - sum(gaps[:2]), 20.0 - sum(gaps)][: order + 1]
     assert float(Lagrange(order, contraction).weights(times, 20.0 + ahead, C).sum()) == pytest.approx(1)
+
+
+UNEVEN = st.lists(st.integers(1, 6), min_size=2, max_size=2).map(lambda g: [20.0, 20.0 - g[0], 20.0 - sum(g)])
+
+
+@pytest.mark.parametrize("forecaster", [Taylor(1), Taylor(2), Hermite(1, 0.5**0.5), Foca(), Foca(heun=True)])
+@given(times=UNEVEN, ahead=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_a_straight_line_is_continued_on_uneven_gaps(forecaster, times, ahead):
+    """Also the guard against a sign: a rule that took k backwards would run the other way."""
+    times = times[: forecaster.anchors]
+    weights = forecaster.weights(times, 20.0 + ahead, C)[0]
+    assert sum(float(w) * t for w, t in zip(weights, times, strict=True)) == pytest.approx(20 + ahead)
+    assert float(weights.sum()) == pytest.approx(1)
+
+
+@given(times=UNEVEN, ahead=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_hermite_is_taylor_contracted_and_an_offset(times, ahead):
+    """H_2(x) = 4 x^2 - 2: order 2 takes the curvature at sigma^4 4 k^2, less 2 sigma^2."""
+    sigma, value = 0.7, [t**2 for t in times]
+    forecast = float(Hermite(2, sigma).weights(times, 20.0 + ahead, C)[0] @ torch.tensor(value, dtype=torch.float64))
+    slope = times[0] + times[1]
+    assert forecast == pytest.approx(400 + slope * 2 * sigma**2 * ahead + 4 * sigma**4 * ahead**2 - 2 * sigma**2)
 
 
 def test_anchors_wanted():

@@ -49,6 +49,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "interval": _number(1, whole=True),
     "schedule": (_indices, "a list of step indices"),
     "order": _number(0, 6, whole=True),
+    "sigma": _number(0, 1),
+    "heun": (lambda v: isinstance(v, bool), "True or False"),
     "steps": _number(1, whole=True),
     "branches": (lambda v: v in ("shared", "separate"), "'shared' or 'separate'"),
     "storage_dtype": (lambda v: isinstance(v, torch.dtype) and v.is_floating_point, "a floating-point torch.dtype"),

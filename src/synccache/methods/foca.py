@@ -1,0 +1,33 @@
+"""FoCa: the residuals as an ODE's solution, continued by BDF2 on a fixed interval.
+
+Paper: FoCa, AAAI 2026, arXiv 2508.16211. Its equations were not to be had: the weights are those that L2P quotes, and
+``heun=True`` is the reading in which the calibration evaluates the slope again (``forecasters/foca.py``). cache-dit's
+FoCa is another rule (no BDF2, slopes not divided by their gap), which overshoots on gaps over 1.
+Cost of a skipped step: embedding, head and injections only (no probe). Memory: three tensors per segment and branch.
+Use it at short gaps: at one anchor gap ahead it weighs the newest anchor by 7/3, so noise in anchors is amplified.
+"""
+
+from ..engine.method import Method
+from ..forecasters import Foca
+from ..gates import Interval
+from .probing import SEGMENTED, segment_scope
+from .recipe import Recipe, Settings, protected
+
+
+def build(s: Settings) -> Method:
+    return Method(protected(Interval(s["interval"]), s), segment_scope(s), Foca(s["heun"]), "foca")
+
+
+RECIPE = Recipe(
+    name="foca",
+    summary="Computes every n-th step and continues the segments' residuals by BDF2 in between.",
+    paper="FoCa, arXiv 2508.16211, AAAI 2026",
+    year=2026,
+    gate="fixed interval",
+    scope="segments between injection sites",
+    forecaster="BDF2",
+    settings={
+        "interval": 5, "heun": False, "warmup": 3, "last": None, "max_gap": None, **SEGMENTED, "cache_ratio": 1.0,
+    },
+    build=build,
+)  # fmt: skip
