@@ -148,11 +148,12 @@ def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: 
         )
         style: Any = {"color": "black", "linestyle": "--", "marker": "x"} if curve == "fewer-steps" else {"marker": "o"}
         axes.plot([p[0] for p in points], [p[1] for p in points], label=curve, **style)
-    for contender in chosen:
-        if contender.control and not contender.curve:
-            level = by_label[contender.label]["psnr_mouth_db"]
-            axes.axhline(level, color="0.7", linewidth=0.8)
-            axes.annotate(contender.label, (1, level), (2, 2), textcoords="offset points", fontsize=7, color="0.4")
+    controls = [c.label for c in chosen if c.control and not c.curve]
+    if controls:
+        levels = [by_label[label]["psnr_mouth_db"] for label in controls]
+        axes.axhspan(min(levels), max(levels), color="0.85")
+        place: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": "0.4", "fontsize": 7}
+        axes.annotate(", ".join(controls), (0, max(levels)), (4, 3), **place)
     axes.set(xlabel="speed-up by wall-clock", ylabel="mouth PSNR against uncached, dB")
     axes.legend(fontsize=8)
     with whole_file(path) as temporary:
