@@ -152,8 +152,9 @@ def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: 
     if controls:
         levels = [by_label[label]["psnr_mouth_db"] for label in controls]
         axes.axhspan(min(levels), max(levels), color="0.85")
-        place: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "color": "0.4", "fontsize": 7}
-        axes.annotate(", ".join(controls), (0, max(levels)), (4, 3), **place)
+        across: Any = ("axes fraction", "data")
+        style = {"color": "0.4", "fontsize": 7}
+        axes.annotate(", ".join(controls), (0, max(levels)), (4, 3), across, "offset points", **style)
     axes.set(xlabel="speed-up by wall-clock", ylabel="mouth PSNR against uncached, dB")
     axes.legend(fontsize=8)
     with whole_file(path) as temporary:
