@@ -29,6 +29,7 @@ def source(seed, start, batch, frames, size):
             "before": pixels[:, :2],
             "portrait": torch.zeros(batch, size, size, 3, dtype=torch.uint8),
             "features": loud[:, 2:, None, None].expand(-1, -1, 5, 64).contiguous(),
+            "lips": loud[:, 2:, None].expand(-1, -1, 2).contiguous(),
             "mouth": torch.ones(batch, size, size),
             "person": torch.ones(batch, size, size),
         }

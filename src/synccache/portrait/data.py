@@ -25,8 +25,8 @@ class Clip:
     """One rendered clip with everything that made it.
 
     ``frames`` [T, H, W, 3] and ``portrait`` [H, W, 3] are uint8; ``before`` [M, H, W, 3] are the frames that precede
-    the clip; ``features`` [T, A, F] is the audio; ``opening`` [T] is the true mouth opening (0 to 1); ``mouth`` and
-    ``person`` [H, W] are soft masks.
+    the clip; ``features`` [T, A, F] is the audio; ``opening`` [T] is the true mouth opening (0 to 1), ``width`` [T] its
+    width (-1 to 1); ``mouth`` and ``person`` [H, W] are soft masks.
     """
 
     frames: np.ndarray
@@ -34,6 +34,7 @@ class Clip:
     portrait: np.ndarray
     features: Tensor
     opening: np.ndarray
+    width: np.ndarray
     mouth: np.ndarray
     person: np.ndarray
 
@@ -58,6 +59,7 @@ def sample_clip(
         portrait=reference(identity, rng, size),
         features=features[before:],
         opening=opening.numpy()[before:],
+        width=width.numpy()[before:],
         mouth=masks["mouth"],
         person=masks["person"],
     )
@@ -102,6 +104,7 @@ class Batches(IterableDataset):
                 "before": torch.stack([torch.from_numpy(c.before) for c in clips]),
                 "portrait": torch.stack([torch.from_numpy(c.portrait) for c in clips]),
                 "features": torch.stack([c.features for c in clips]),
+                "lips": torch.stack([torch.from_numpy(np.stack([c.opening, c.width], -1)) for c in clips]),
                 "mouth": torch.stack([torch.from_numpy(c.mouth) for c in clips]),
                 "person": torch.stack([torch.from_numpy(c.person) for c in clips]),
             }

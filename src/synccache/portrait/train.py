@@ -1,8 +1,9 @@
 """Train the portrait model on rendered clips: one command, resumable at any moment.
 
 The objective is rectified flow in the clean-clip parametrisation: the model predicts ``x_0``, weighted towards the
-mouth and by 1/max(t, 0.15). Hidden matrices are optimised with Muon, everything else with AdamW; the weights that are
-kept are an exponential moving average.
+mouth and by 1/max(t, 0.15). Beside it, the lips are read from the tokens after every audio module, so that what is heard
+reaches the mouth. Hidden matrices are optimised with Muon, everything else with AdamW; the weights that are kept are an
+exponential moving average.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -44,6 +47,8 @@ class TrainSettings:
     warmup: int = 100
     mouth_weight: float = 15.0
     person_weight: float = 1.0
+    background_weight: float = 1.0
+    lips_weight: float = 0.3
     ema: float = 0.998
     drop_audio: float = 0.12
     continued: float = 0.5
@@ -70,7 +75,44 @@ def learning_rate_scale(step: int, settings: TrainSettings) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def optimizers(model: PortraitTransformer, settings: TrainSettings) -> list[torch.optim.Optimizer]:
+class LipReader(nn.Module):
+    """Reads opening and width of the lips from the video tokens around the mouth, after every audio module.
+
+    Only training hears it. Without it the mouth learns what pixels tell of it, and a linear probe found less of the
+    sound in the tokens (correlation 0.96 with the true opening) than in the embedded audio (0.985).
+    """
+
+    def __init__(self, model: PortraitTransformer) -> None:
+        super().__init__()
+        dim = model.config.dim
+        self.grid = model.grid
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.readers = nn.ModuleDict({name: nn.Linear(dim, 2) for name in model.audio_modules})
+        for reader in self.readers.values():
+            nn.init.zeros_(reader.weight)
+        self._tokens: dict[str, Tensor] = {}
+        for name, module in model.audio_modules.items():
+            module.register_forward_hook(partial(self._hear, name))
+
+    def _hear(self, name: str, _module: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        self._tokens[name] = inputs[0] + output
+
+    def forward(self, mouth: Tensor, lips: Tensor, heard: Tensor) -> Tensor:
+        """Mean squared error for ``lips`` [B, T, 2] of the model's last call, where audio was ``heard`` [B].
+
+        ``mouth`` [B, H, W] is the soft mask of where to look.
+        """
+        where = F.adaptive_avg_pool2d(mouth[:, None], self.grid).flatten(2)
+        where = where / where.sum(-1, keepdim=True).clamp_min(1e-6)
+        error = torch.zeros(())
+        for name, reader in self.readers.items():
+            tokens = self._tokens.pop(name).unflatten(1, (lips.shape[1], -1))
+            seen = reader(self.norm(torch.einsum("bn,btnd->btd", where[:, 0], tokens)))
+            error = error + ((seen - lips).square().mean((1, 2)) * heard).mean() / len(self.readers)
+        return error
+
+
+def optimizers(model: PortraitTransformer, reader: LipReader, settings: TrainSettings) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside blocks and audio modules, AdamW for the rest."""
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -79,12 +121,14 @@ def optimizers(model: PortraitTransformer, settings: TrainSettings) -> list[torc
         (hidden if inside and parameter.ndim == 2 else rest).append(parameter)
     return [
         Muon(hidden, lr=settings.muon_rate),
-        torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW([*rest, *reader.parameters()], lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
     ]
 
 
-def loss_of(model: nn.Module, batch: dict[str, Tensor], settings: TrainSettings, generator: torch.Generator) -> Tensor:
-    """Weighted error of the predicted clean clip on one batch from ``data.loader``."""
+def loss_of(
+    model: nn.Module, reader: LipReader, batch: dict[str, Tensor], settings: TrainSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Errors on one batch from ``data.loader``: of the predicted clean clip, weighted, and of the lips' reader."""
     clean = to_pixels(batch["frames"].numpy()).transpose(1, 2)
     portrait = to_pixels(batch["portrait"].numpy())
     before = to_pixels(batch["before"].numpy())
@@ -93,15 +137,18 @@ def loss_of(model: nn.Module, batch: dict[str, Tensor], settings: TrainSettings,
     noise = torch.randn(clean.shape, generator=generator)
     t = time_.reshape(-1, 1, 1, 1, 1)
     noisy = (1 - t) * clean + t * noise
-    heard = with_presence(batch["features"])
-    heard = heard * (torch.rand(count, 1, 1, 1, generator=generator) >= settings.drop_audio)
+    present = torch.rand(count, 1, 1, 1, generator=generator) >= settings.drop_audio
+    heard = with_presence(batch["features"]) * present
     worn = _worn(before, settings.worn, generator).flatten(1, 2)
     motion = worn if torch.rand((), generator=generator) < settings.continued else None
     velocity = model(noisy, time_ * 1000, heard, portrait, motion)
     predicted = noisy - t * velocity
-    weight = 1 + settings.mouth_weight * batch["mouth"] + settings.person_weight * batch["person"]
+    person = batch["person"]
+    weight = 1 + settings.mouth_weight * batch["mouth"]
+    weight = weight + settings.person_weight * person + settings.background_weight * (1 - person)
     error = (predicted - clean).square().mean(dim=(1, 2)) * weight
-    return (error.mean(dim=(1, 2)) / time_.clamp_min(0.15)).mean()
+    lips = reader(batch["mouth"], batch["lips"], present.flatten().float())
+    return (error.mean(dim=(1, 2)) / time_.clamp_min(0.15)).mean(), lips
 
 
 def _worn(frames: Tensor, worn: float, generator: torch.Generator) -> Tensor:
@@ -129,7 +176,7 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     advice = "Delete it, or choose another folder."
     try:
         saved = torch.load(checkpoint, weights_only=True)
-        missing = {"model", "ema", "optimizers", "step", "losses", "seconds", "settings"} - set(saved)
+        missing = {"model", "reader", "ema", "optimizers", "step", "losses", "seconds", "settings"} - set(saved)
     except Exception as error:  # torch raises half a dozen kinds here
         raise InputError(f"{checkpoint} cannot be read ({type(error).__name__}). {advice}") from None
     if missing:
@@ -174,12 +221,14 @@ def train(
     torch.manual_seed(settings.seed)
     model = PortraitTransformer.load(initial).train() if initial else PortraitTransformer(config)
     first, losses, ema = 0, [], Ema(model, settings.ema)
-    stack = optimizers(model, settings)
+    reader = LipReader(model)
+    stack = optimizers(model, reader, settings)
     seconds_before = 0.0
     if resume and checkpoint.is_file():
         saved = _read(checkpoint)
         try:
             model.load_state_dict(saved["model"])
+            reader.load_state_dict(saved["reader"])
         except RuntimeError:
             raise InputError(f"{checkpoint} is of a model with another structure. Choose another folder.") from None
         ema.state = saved["ema"]
@@ -199,6 +248,7 @@ def train(
         seconds = seconds_before + time.monotonic() - started
         state = {
             "model": model.state_dict(),
+            "reader": reader.state_dict(),
             "ema": ema.state,
             "optimizers": [o.state_dict() for o in stack],
             "step": step,
@@ -231,10 +281,10 @@ def train(
         for optimizer, rate in zip(stack, base_rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
-        loss = loss_of(model, next(batches), settings, generator)
+        loss, lips = loss_of(model, reader, next(batches), settings, generator)
         for optimizer in stack:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + settings.lips_weight * lips).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in stack:
             optimizer.step()
