@@ -9,6 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from synccache.engine.types import Watch
+from synccache.gates import Listed
+
+
+class Watching(Listed):
+    """Computes the steps on a list, and has the probe kept all the same."""
+
+    watches = {"probe": Watch(before=True)}  # noqa: RUF012
+
 
 class AddBlock(nn.Module):
     """Adds ``weight * level``: small whole numbers, so every sum is exact."""

@@ -10,16 +10,16 @@ import torch
 from models import Noise
 from models.official import Ulysses, s2v, s2v_inputs
 from models.official_avatar import HYVideoDiffusionTransformer, avatar, avatar_inputs
-from toys import distance
+from toys import Watching, distance
 
 import synccache
 from synccache import Method
 from synccache.anatomies import hunyuan_avatar, wan_s2v
 from synccache.forecasters import Reuse
-from synccache.gates import Interval, Listed, Never
+from synccache.gates import Interval, Never
 from synccache.scopes import Segments
 
-FIRST = Method(Listed(frozenset({0}), probe=1), Segments(), Reuse())
+FIRST = Method(Watching(frozenset({0}), probe=1), Segments(), Reuse())
 EVERY_3 = Method(Interval(3), Segments(), Reuse())
 
 
@@ -118,8 +118,8 @@ def test_the_probe_sees_the_video_tokens_behind_the_reference(size):
     model.double_blocks[0].register_forward_hook(lambda _, __, out: seen.append(out[0]))
     with attached(model, FIRST) as handle:
         call(model, 900, inputs)
-        (probe,) = handle.engine.session().probes.values()
-        assert torch.equal(probe, seen[0][:, tokens:]) and probe.shape == (2, 3 * tokens, 16)
+        (kept,) = handle.engine.session().kept.values()
+        assert torch.equal(kept.before, seen[0][:, tokens:]) and kept.before.shape == (2, 3 * tokens, 16)
 
 
 def test_the_face_mask_of_the_call_is_used_where_the_user_gives_none():

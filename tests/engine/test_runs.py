@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from toys import AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
+from toys import AddModel, Pipeline, Video, WanModel_S2V, Watching, s2v_inputs
 
 import synccache
 from synccache import Method
@@ -134,7 +134,7 @@ def test_separate_decisions():
         pipe()
         assert all(r.decides for r in handle.trace)
         assert all(r.error is not None for r in handle.trace if r.step > 1)
-        assert len({k for k in handle.engine.session().probes}) == 2
+        assert len(handle.engine.session().kept) == 2
         assert handle.trace.computed() + handle.trace.skipped() == len({r.step for r in handle.trace})
 
 
@@ -409,12 +409,12 @@ def test_tokens_ahead_of_the_video_are_counted_anew_for_each_call():
     anatomy = synccache.Anatomy(
         "toy", tuple(model.blocks), grid=lambda _: (1, 1, 1), ahead=lambda bound: bound["hidden_states"].shape[1] - 1
     )
-    method = Method(Listed(frozenset({0}), probe=1), WholeStack(absorb=False), Reuse())
+    method = Method(Watching(frozenset({0}), probe=1), WholeStack(absorb=False), Reuse())
     with synccache.cached(model, method, anatomy=anatomy) as handle:
         for tokens in (2, 5):
             call(model, 1000, 4, torch.arange(3.0 * tokens).reshape(1, tokens, 3))
-            (probe,) = handle.engine.session().probes.values()
-            assert probe.flatten().tolist() == [3.0 * tokens - 3 + i + 4 for i in range(3)]
+            (kept,) = handle.engine.session().kept.values()
+            assert kept.before.flatten().tolist() == [3.0 * tokens - 3 + i + 4 for i in range(3)]
 
 
 def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users():
@@ -428,7 +428,7 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
     def given(bound):
         return bound["level"] / 10 * torch.ones(1, 1, 1, 2)
 
-    class Look(Listed):
+    class Look(Watching):
         def measure(self, found):
             seen.setdefault(threading.current_thread().name, []).append(found.mask.tolist())
 
@@ -447,7 +447,7 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
             [t.start() for t in threads]
             [t.join() for t in threads]
             expected = {"2": [0.2, 0.2], "5": [0.5, 0.5]} if mask is None else {"2": [1, 0], "5": [1, 0]}
-            assert {name: len(masks) for name, masks in seen.items()} == {"2": 2, "5": 2}
+            assert {name: len(masks) for name, masks in seen.items()} == {"2": 3, "5": 3}
             assert all(m == [pytest.approx(expected[name])] for name, masks in seen.items() for m in masks)
             seen.clear()
 

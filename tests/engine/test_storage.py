@@ -16,7 +16,7 @@ from synccache.scopes import Segments, WholeStack
 
 def held_by(handle):
     anchors = [a.value for h in handle.engine.session().histories.values() for a in h.anchors]
-    probes = list(handle.engine.session().probes.values())
+    probes = [t for kept in handle.engine.session().kept.values() for t in kept.tensors]
     return anchors, probes
 
 
@@ -109,16 +109,18 @@ def test_the_fused_sum(dtype, stored):
     x, anchors = torch.randn(2, 5, 3).to(dtype), [torch.randn(2, 5, 3).to(stored) for _ in range(3)]
     before = x.clone()
     weights = torch.tensor([[1.5, 0.0, -0.5], [1.0, 0.25, 0.0]], dtype=torch.float64)
-    groups = torch.rand(1, 2, 5)
-    groups = torch.cat([groups, 1 - groups])
+    shares = torch.rand(1, 2, 5, 1)
+    shares = torch.cat([shares, 1 - shares])
     plain = x.double() + 1.5 * anchors[0].double() - 0.5 * anchors[2].double()
     tolerance = {"rtol": 1e-2, "atol": 1e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
     got = add_forecast(x, anchors, weights[:1])
     assert got.dtype is dtype
     torch.testing.assert_close(got.double(), plain, **tolerance)
-    share = torch.einsum("gbs,gj->jbs", groups.double(), weights)[..., None]
-    split = x.double() + sum(share[j] * anchors[j].double() for j in range(3))
-    torch.testing.assert_close(add_forecast(x, anchors, weights, groups).double(), split, **tolerance)
+    share = torch.einsum("gbsd,gj->jbsd", shares.double(), weights)
+    split = sum(share[j] * anchors[j].double() for j in range(3))
+    torch.testing.assert_close(add_forecast(x, anchors, weights, shares).double(), x.double() + split, **tolerance)
+    torch.testing.assert_close(add_forecast(x, anchors, weights, shares, onto=False).double(), split, **tolerance)
+    torch.testing.assert_close(add_forecast(x, anchors, weights[:1], onto=False).double(), plain - x, **tolerance)
     assert torch.equal(x, before)
     assert torch.equal(add_forecast(x, anchors, torch.zeros(1, 3)), x)
     assert add_forecast(x, anchors, torch.zeros(1, 3)) is not x

@@ -103,6 +103,6 @@ def test_by_person_weighs_each_group_by_its_own_rule():
     forecaster = ByPerson(Lagrange(1), Reuse())
     assert forecaster.weights([4.0, 2.0], 6.0, C).tolist() == [[2, -1], [1, 0]]
     mask = torch.tensor([[1.0, 0.25]])
-    groups = forecaster.split.groups(torch.zeros(1, 5, 3), Context(Step(0), mask, offset=1))
-    assert groups[:, 0].tolist() == [[0, 1, 0.25, 0, 0], [1, 0, 0.75, 1, 1]]
-    assert forecaster.split.groups(torch.zeros(1, 5, 3), C) is None
+    groups = forecaster.split.shares(torch.zeros(1, 5, 3), Context(Step(0), mask=mask, offset=1))
+    assert groups[:, 0, :, 0].tolist() == [[0, 1, 0.25, 0, 0], [1, 0, 0.75, 1, 1]]
+    assert forecaster.split.shares(torch.zeros(1, 5, 3), C) is None

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synccache.engine.types import Action, Decision, Run, Seen, Step
+from synccache.engine.types import Action, Decision, Run, Seen, Step, Tap
 from synccache.gates import (
     Budget,
     Interval,
@@ -38,20 +38,20 @@ def test_threshold_adds_up_and_starts_again():
 
 def test_threshold_reports_error_and_sum():
     gate = Threshold(1.0)
-    decision, state = gate.decide(0.25, Step(3), Seen(errors=(0.5, 0.125)))
+    decision, state = gate.decide(0.25, Step(3), Seen(ratios=((0.5,), (0.125,))))
     assert (decision.action, decision.error, decision.total) == (Action.FILL, 0.5, 0.75)
     assert gate.record(state, Step(3), decision, Seen()) == 0.75
     assert gate.record(state, Step(3), Decision(Action.COMPUTE), Seen()) == 0.0
 
 
-@pytest.mark.parametrize("errors", [None, (math.nan,), (math.inf,), (0.0, math.nan), (math.nan, 0.0)])
+@pytest.mark.parametrize("errors", [None, [math.nan], [math.inf], [0.0, math.nan], [math.nan, 0.0]])
 def test_an_error_that_says_nothing_means_computing(errors):
-    decision, _ = Threshold(1e9).decide(0.0, Step(3), Seen(errors=errors))
+    decision, _ = Threshold(1e9).decide(0.0, Step(3), Seen(ratios=errors and tuple((e,) for e in errors)))
     assert decision.action is Action.COMPUTE
 
 
 def test_the_worst_sample_decides():
-    assert Seen(errors=(0.1, 0.7, 0.2)).error == 0.7
+    assert Seen(ratios=((0.1,), (0.7,), (0.2,))).error == 0.7
 
 
 def test_interval_and_list():
@@ -111,7 +111,7 @@ def test_budget_computes_exactly_as_many_as_asked():
         gate = Budget(Warmup(Last(Threshold(0.0), 1), 0.1), wanted, tuple(errors))
         state, count = gate.init(Run(40)), 0
         for i, e in enumerate(errors):
-            seen = Seen(errors=None if e is None else (e,))
+            seen = Seen(ratios=None if e is None else ((e,),))
             decision, state = gate.decide(state, Step(i, total=40), seen)
             state = gate.record(state, Step(i, total=40), decision, seen)
             count += not decision.fills
@@ -122,7 +122,7 @@ def test_budget_without_errors_records_first():
     gate = Budget(Threshold(0.0), 5)
     assert gate.init(Run(10)) is None
     assert gate.init(Run(10, errors=(None, *[0.1] * 9))) is not None
-    decision, _ = gate.decide(None, Step(4), Seen(errors=(0.1,)))
+    decision, _ = gate.decide(None, Step(4), Seen(ratios=((0.1,),)))
     assert decision == Decision(Action.COMPUTE, "recording", 0.1)
 
 
@@ -136,7 +136,7 @@ def test_errors_for_another_length_walk_the_same_path():
 
 
 def probe_error(probe, now, before, mask=None):
-    n, d = probe.measure(Seen(now, before, mask)).unbind(-1)
+    n, d = probe.measure(Seen({"probe": Tap(now, before)}, mask)).unbind(-1)
     return (n / d).tolist()
 
 
@@ -154,4 +154,4 @@ def test_the_probe_keeps_samples_apart_and_reads_half_precision():
     now = before.clone()
     now[1] = 1.5
     assert probe_error(Probe(), now, before) == [0.0, 0.5]
-    assert Probe().measure(Seen(now, None)) is None
+    assert Probe().measure(Seen({"probe": Tap(now)})) is None

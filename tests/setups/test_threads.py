@@ -93,5 +93,5 @@ def test_bytes_are_counted_while_another_thread_stores(what):
                     handle.engine.sessions["another"] = Session("another", False)
                 return 7
 
-        session.histories[0, None, "blocks 0-1", "x"] = Interrupted(1)
+        session.held[0, None, "blocks 0-1"] = {"x": Interrupted(1)}
         assert handle.bytes == 7

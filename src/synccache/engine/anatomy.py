@@ -12,6 +12,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+_PARTS = {
+    f"{stream}{kind}"
+    for stream in ("", "self_", "cross_", "img_", "txt_", "audio_")
+    for kind in ("attn", "attn1", "attn2", "attn3", "attention", "ff", "ffn", "ff_context", "mlp", "feed_forward")
+}
 Grid = Callable[[Mapping[str, Any]], "tuple[int, int, int] | None"]
 
 
@@ -48,6 +53,8 @@ class Anatomy:
             switch off a cache of the model's own.
         group: gives the process group whose ranks share a sample of this model at present, where the model itself does
             not tell; None: there is none.
+        signal: gives what TeaCache's rule compares (the modulated input of the first block, or its time embedding) from
+            the first block's bound arguments; None: its time embedding, found by name.
         windows: True where calls at one timestep with different latents are windows of a longer video, which may move
             from step to step: such a run is computed.
 
@@ -76,6 +83,7 @@ class Anatomy:
     steady: tuple[str, ...] = ()
     forced: Mapping[str, Any] = field(default_factory=dict)
     group: Callable[[], Any] | None = None
+    signal: Callable[[Mapping[str, Any]], Tensor] | None = None
     windows: bool = False
 
     @property
@@ -90,6 +98,10 @@ class Anatomy:
         offset = self.offset if self.ahead is None else self.ahead(arguments)
         before = self.before.get(original_class(self.blocks[index]).__name__)
         return offset + (before(arguments) if before is not None else 0)
+
+    def parts(self, index: int) -> tuple[str, ...]:
+        """Names of block ``index``'s attention and feed-forward modules, in the order in which it holds them."""
+        return tuple(name for name, _ in self.blocks[index].named_children() if name.lower() in _PARTS)
 
     def identity(self) -> dict[str, Any]:
         """What a plan must agree with to be used on this model."""

@@ -12,13 +12,15 @@ from .anatomy import bind, original_class
 from .call import Call
 from .capture import Capture
 from .decide import decide
-from .history import Anchor, add_forecast
+from .forecast import forecast
 from .structure import Structure, take_apart
 from .swap import bring_weights
-from .types import Action, Context, Region
+from .types import Action, Region
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+_SIGNALS = ("temb", "e", "vec", "timestep_embedding", "modulation", "emb")
 
 
 def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
@@ -34,7 +36,8 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
         )
     call.called.add(index)
     if call.decision is None and index >= probe:
-        decide(engine, call, None)
+        watch_entry(engine, call, bound)
+        decide(engine, call)
     region = call.regions.get(index)
     if call.decision is not None and region is not None and call.decision.of(region) is Action.FILL:
         filled = _fill(engine, call, structure, region, index, bound)
@@ -47,14 +50,47 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
         capture.enter(index, inputs, index - 1 in structure.joined)
     if call.begun:
         bring_weights(structure.anatomy.blocks[index])
+    if call.decision is None and index == 0 and inputs:
+        call.entry = next(iter(inputs.values())).clone() if "residual" in engine.method.gate.watches else None
     output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output)
     outputs = _outputs(structure, index, output) if fits else {}
     if capture is not None and region is not None:
         _leave(engine, call, structure, capture, index, inputs, outputs, bound)
     if call.decision is None and index == probe - 1:
-        decide(engine, call, _main(structure, index, output))
+        watch_probe(call, _main(structure, index, output))
+        decide(engine, call)
     return output
+
+
+def watch_entry(engine: Engine, call: Call, bound: Mapping[str, Any]) -> None:
+    """The first block is called with ``bound`` arguments: see the signal that a gate may decide by.
+
+    Raises:
+        UnsupportedModel: the gate wants one, and the block isn't called with any that is known.
+    """
+    if "signal" not in engine.method.gate.watches:
+        return
+    anatomy = engine.structures[call.expert].anatomy
+    signal = anatomy.signal(bound) if anatomy.signal is not None else next(
+        (bound[n] for n in _SIGNALS if isinstance(bound.get(n), Tensor)), None
+    )  # fmt: skip
+    if signal is None:
+        raise UnsupportedModel(
+            f"{engine.method.name} decides by the time embedding, and {original_class(anatomy.blocks[0]).__name__} is "
+            f"called with none of {', '.join(_SIGNALS)}. Pass anatomy= with signal=, which gives it from its arguments."
+        )
+    call.watched["signal"] = signal
+
+
+def watch_probe(call: Call, value: Tensor | None) -> None:
+    """The probe blocks have run, with ``value`` [B, S, D] as the outcome."""
+    if value is None:
+        return
+    call.watched["probe"] = value
+    if call.entry is not None and call.entry.shape == value.shape:
+        call.watched["residual"] = value - call.entry
+    call.entry = None
 
 
 def close_captures(engine: Engine, call: Call) -> None:
@@ -150,7 +186,7 @@ def _fill(
         call.begun.add(region.id)
         main = next(iter(streams))
         firsts = {n: region.first if n == main else None for n in streams}
-        values = {n: _forecast(engine, call, firsts[n], x, histories[n].anchors) for n, x in streams.items()}
+        values = {n: forecast(engine, call, firsts[n], x, histories[n]) for n, x in streams.items()}
         if region.value == "absorbed":
             call.held[region.id] = values
         else:
@@ -161,19 +197,3 @@ def _fill(
     elif index == region.last:
         streams = call.held.pop(region.id)
     return structure.skipped_output(index, streams)
-
-
-def _forecast(engine: Engine, call: Call, main: int | None, value: Tensor, anchors: list[Anchor]) -> Tensor:
-    forecaster = engine.method.forecaster
-    times = tuple(a.time for a in anchors)
-    assert call.step is not None
-    mask, offset = None, 0
-    if forecaster.split is not None and main is not None:
-        mask = engine.video_tokens(call, value, main)[1]
-        offset = engine.structures[call.expert].anatomy.first_token(main, call.bound)
-    context = Context(call.step, mask, offset)
-    if times not in call.weights:
-        call.weights[times] = forecaster.weights(times, float(call.step.index), context)
-    groups = forecaster.split.groups(value, context) if forecaster.split is not None else None
-    weights = call.weights[times]
-    return add_forecast(value, [a.value for a in anchors], weights if groups is not None else weights[:1], groups)

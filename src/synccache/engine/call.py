@@ -27,7 +27,10 @@ class Call:
         called: indices of the blocks that were called.
         captures: open sums by region id.
         begun: ids of the regions whose value was already added.
+        watched: what the gate may look at, by name; probes still hold all tokens of the stream.
+        parts: regions that are a module inside a block, by block and name.
         held: streams that an ``"absorbed"`` region gives back at its end.
+        entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
     """
 
     def __init__(self, session: Session, expert: int, bound: Mapping[str, Any], timestep: str, latent: str) -> None:
@@ -43,12 +46,16 @@ class Call:
         self.decides = True
         self.reason = ""
         self.seen = Seen()
+        self.watched: dict[str, Tensor] = dict(zip(("latent",), tensors_in(bound[latent]), strict=False))
         self.regions: dict[int, Region] = {}
+        self.parts: dict[tuple[int, str], Region] = {}
         self.captures: dict[str, Capture] = {}
         self.begun: set[str] = set()
         self.held: dict[str, dict[str, Tensor]] = {}
-        self.weights: dict[tuple[float, ...], Tensor] = {}
+        self.entry: Tensor | None = None
+        self.weights: dict[tuple[int, tuple[float, ...]], Tensor] = {}
         self.called: set[int] = set()
+        self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
 
     def read_timestep(self, value: Any) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from .anatomy import tensors_in
 from .call import Call
 from .guidance import guided
 from .ranks import agree
-from .types import Action, Decision, Run, Seen, Step
+from .session import Kept
+from .types import Action, Decision, Run, Seen, Step, Tap
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -25,18 +27,23 @@ WINDOWS = (
 )
 
 
-def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
-    """Settle what ``call`` does, once the gate's probe blocks have run.
+def moment(engine: Engine) -> str:
+    """When a gate decides: ``"before"`` the model runs, at the ``"entry"`` of its first block, after a ``"probe"``."""
+    gate = engine.method.gate
+    if gate.probe:
+        return "probe"
+    return "entry" if "signal" in gate.watches else "before"
+
+
+def decide(engine: Engine, call: Call) -> None:
+    """Settle what ``call`` does, once all is there that the gate watches.
 
     The first branch of a step asks the gate; with shared decisions the others follow. Where nothing newer than the last
     computed step is stored, the call is computed, whoever decided.
-
-    Args:
-        probe: [B, S, D] main stream after the last probe block, or None.
     """
     session = call.session
     if call.position is None or call.decides:
-        call.seen = _look(engine, call, probe)
+        call.seen = _look(engine, call)
     if call.position is None:
         locate(engine, call)
     place, step = call.position, call.step
@@ -45,7 +52,8 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
         call.decision = Decision(Action.COMPUTE, "window")
         return
     if place.new_run or not call.decides:
-        call.seen = replace(call.seen, previous=None, errors=None)
+        now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
+        call.seen = replace(call.seen, taps=now, ratios=None)
     key = None if engine.shared else place.branch
     decision = _ask(engine, call, key) if call.decides else session.shared
     assert decision is not None
@@ -54,7 +62,9 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
     own = [] if guided(engine, call) else engine.usable(call.expert)
     filled = [r for r in own if decision.of(r) is Action.FILL]
     since = session.computed_at.get(key, 0)
-    if decision.fills and not (filled and session.ready(call.expert, place.branch, filled, since)):
+    only_guidance = engine.method.guidance is not None and not engine.regions[call.expert]
+    ready = only_guidance or (filled and session.ready(call.expert, place.branch, filled, since))
+    if decision.fills and not ready:
         reason = "new conditioning" if place.new_conditioning else "no anchors"
         decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
     if call.decides:
@@ -64,11 +74,14 @@ def decide(engine: Engine, call: Call, probe: Tensor | None) -> None:
         session.skipped = session.skipped or decision.fills
         if not decision.fills:
             session.computed_at[key] = step.index
-        if call.seen.probe is not None:
-            session.probes[call.expert, key] = call.seen.probe.detach().clone()
+        for name, tap in call.seen.taps.items():
+            if tap.now is not None:
+                kept = session.kept.setdefault((call.expert, key, name), Kept())
+                kept.take(tap.now, engine.method.gate.watches[name], not decision.fills)
     call.decision = decision
     regions = () if guided(engine, call) else engine.regions[call.expert]
-    call.regions = {i: r for r in regions for i in r.members}
+    call.regions = {i: r for r in regions for i in r.members if not r.part}
+    call.parts = {(r.first, r.part): r for r in regions if r.part}
 
 
 def locate(engine: Engine, call: Call) -> None:
@@ -98,23 +111,26 @@ def _ask(engine: Engine, call: Call, key: Hashable) -> Decision:
     session, gate, step = call.session, engine.method.gate, call.step
     assert step is not None
     if key not in session.gates:
-        session.gates[key] = gate.init(Run(session.total, engine.recorded.get(session.total)))
+        run = Run(session.total, engine.recorded.get(session.total), engine.regions[call.expert])
+        session.gates[key] = gate.init(run)
     decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
     if decision.fills and step.index == 0:
         decision = replace(decision, action=Action.COMPUTE, plan=None, reason="first step")
     return decision
 
 
-def _look(engine: Engine, call: Call, probe: Tensor | None) -> Seen:
-    """Measure the error, and bring it over together with a timestep that is still on the accelerator."""
-    seen, measured = Seen(), None
-    if probe is not None:
-        key = None if engine.shared or call.position is None else call.position.branch
-        previous = call.session.probes.get((call.expert, key))
-        video, mask = engine.video_tokens(call, probe, max(0, engine.method.gate.probe - 1))
-        same = previous is not None and previous.shape == video.shape
-        seen = Seen(video, previous if same else None, mask)
-        measured = engine.method.gate.measure(seen) if same else None
+def _look(engine: Engine, call: Call) -> Seen:
+    """Measure the ratios, and bring them over together with a timestep that is still on the accelerator."""
+    gate, taps, mask = engine.method.gate, {}, None
+    key = None if engine.shared or call.position is None else call.position.branch
+    for name in gate.watches:
+        now = call.watched.get(name)
+        if now is not None and name in ("probe", "residual"):
+            now, mask = engine.video_tokens(call, now, max(0, gate.probe - 1))
+        if now is not None or name == "output":
+            taps[name] = call.session.kept.get((call.expert, key, name), Kept()).tap(now)
+    seen = Seen(taps, mask)
+    measured = gate.measure(seen) if taps else None
     if measured is not None:
         told = engine.structures[call.expert].anatomy.group
         group = told() if engine.group is None and told is not None else engine.group
@@ -125,5 +141,18 @@ def _look(engine: Engine, call: Call, probe: Tensor | None) -> Seen:
         call.arrive(values.pop(0))
     if measured is None:
         return seen
-    pairs = zip(values[::2], values[1::2], strict=True)
-    return replace(seen, errors=tuple(n / d if d else (0.0 if n == 0 else float("inf")) for n, d in pairs))
+    quotients = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in zip(values[::2], values[1::2], strict=True)]
+    width = measured.shape[-1] // 2
+    samples = [quotients[i : i + width] for i in range(0, len(quotients), width)]
+    return replace(seen, ratios=tuple(map(tuple, samples)))
+
+
+def keep_output(engine: Engine, call: Call, output: Any) -> None:
+    """Keep a computed call's output for a gate that watches it."""
+    watch = engine.method.gate.watches.get("output")
+    if watch is None or not call.decides or call.decision is None or call.decision.fills or call.position is None:
+        return
+    first = next(iter(tensors_in(output)), None)
+    if first is not None:
+        key = None if engine.shared else call.position.branch
+        call.session.kept.setdefault((call.expert, key, "output"), Kept()).take(first, watch, computed=True)

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import blocks, guidance
+from ..errors import InputError
+from . import blocks, guidance, outputs
 from .anatomy import Anatomy
 from .begin import begin
 from .call import Call
-from .decide import decide
+from .decide import decide, keep_output, moment
 from .history import Anchor
 from .mask import TokenMask
 from .method import Method
@@ -64,8 +65,14 @@ class Engine:
         self.storage_dtype, self.storage_device = storage_dtype, storage_device
         self.structures = [Structure(a) for a in anatomies]
         self.regions = [self.cut(s) for s in self.structures]
+        if moment(self) != "before" and any(not r.members for regions in self.regions for r in regions):
+            raise InputError(
+                f"{type(method.gate).__name__} looks into the model before it decides, so the whole model can't be "
+                "what is left out. Choose a scope inside the model, or a gate that goes by steps or latents."
+            )
         self.trace, self.notices = Trace(), Notices()
         self.sessions: dict[Hashable, Session] = {}
+        self.forms: dict[tuple[int, str], outputs.Form] = {}
         self.recorded: dict[int | None, tuple[float | None, ...]] = {}
         self.mask = TokenMask(None)
         self.paused = 0
@@ -89,11 +96,16 @@ class Engine:
         self._local.call = call
         try:
             output = guidance.fill(self, call)
+            if output is None and moment(self) == "before":
+                decide(self, call)
+                output = guidance.fill(self, call)
+                output = outputs.fill_model(self, call) if output is None else output
             if output is None:
-                if self.method.gate.probe == 0:
-                    decide(self, call, None)
                 output = run(*args, **kwargs)
-                guidance.keep(self, call, output)
+                self._finish_blocks(call)
+                keep_output(self, call, output)
+                outputs.keep_model(self, call, output)
+            guidance.keep(self, call, output)
             self._finish(call)
         except BaseException:
             call.session.forget()  # a run that broke off leaves nothing behind
@@ -108,6 +120,15 @@ class Engine:
         if self.paused or call is None or call.expert != expert:
             return run(*args, **kwargs)
         return blocks.run_block(self, call, index, run, args, kwargs)
+
+    def run_part(
+        self, expert: int, index: int, part: str, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+    ) -> Any:
+        """A call of a module inside a block."""
+        call = self.call
+        if self.paused or call is None or call.expert != expert:
+            return run(*args, **kwargs)
+        return outputs.run_part(self, call, index, part, run, args, kwargs)
 
     @property
     def branch_name(self) -> Hashable:
@@ -166,11 +187,13 @@ class Engine:
             self.notices.say("few steps", text)
         return total
 
-    def _finish(self, call: Call) -> None:
+    def _finish_blocks(self, call: Call) -> None:
         if call.decision is None:  # fewer blocks ran than the gate wants to see
-            decide(self, call, None)
-        assert call.decision is not None and call.position is not None and call.timestep is not None
+            decide(self, call)
         blocks.close_captures(self, call)
+
+    def _finish(self, call: Call) -> None:
+        assert call.decision is not None and call.position is not None and call.timestep is not None
         structure, session, place = self.structures[call.expert], call.session, call.position
         if not call.begun and not structure.settled:
             void, regions = structure.settle(), self.cut(structure)
@@ -179,11 +202,11 @@ class Engine:
                 session.drop_anchors(expert=call.expert)
         if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
             self.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
-        decision = call.decision
+        decision, filled = call.decision, bool(call.begun) or self._only_guided(call)
         record = Record(
             run=place.run, step=place.step, evaluation=place.evaluation, branch=place.branch, decides=call.decides,
             expert=call.expert, request=session.request, timestep=call.timestep,
-            decision=(Action.FILL if call.begun else Action.COMPUTE).value, reason=decision.reason,
+            decision=(Action.FILL if filled else Action.COMPUTE).value, reason=decision.reason,
             error=decision.error, total=decision.total, seconds=time.perf_counter() - call.started,
             bytes=sum(s.bytes for s in list(self.sessions.values())),
             probe_bytes=sum(s.probe_bytes for s in list(self.sessions.values())),
@@ -191,6 +214,11 @@ class Engine:
         self.trace.records.append(record)
         if self.on_step is not None:
             self.on_step(record)
+
+    def _only_guided(self, call: Call) -> bool:
+        """Whether this is a step whose other branches are filled in and nothing else."""
+        assert call.decision is not None
+        return call.decides and call.decision.fills and not self.regions[call.expert]
 
     # -- regions, anchors, resets --------------------------------------------------------------------------------
 
@@ -202,9 +230,9 @@ class Engine:
         return value.to(device=self.storage_device or value.device, dtype=self.storage_dtype or dtype)
 
     def usable(self, expert: int) -> list[Region]:
-        """Regions whose blocks have all been seen computed and can be left out."""
+        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out."""
         structure = self.structures[expert]
-        return [r for r in self.regions[expert] if structure.can_skip(r.members)]
+        return [r for r in self.regions[expert] if r.part or structure.can_skip(r.members)]
 
     def remember_errors(self, session: Session) -> None:
         if session.errors and not session.skipped and any(e is not None for e in session.errors):

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from .call import Call
-from .history import add_forecast
-from .structure import put_together, take_apart
-from .types import Context, Region
+from .outputs import recall, remember
+from .structure import take_apart
+from .types import Region
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -31,23 +31,16 @@ def fill(engine: Engine, call: Call) -> Any:
     forecaster, session, place = engine.method.guidance, call.session, call.position
     if forecaster is None or place is None or call.step is None or session.lead is None or not guided(engine, call):
         return None
-    decision, (expert, branch, template, lead) = session.shared, session.lead
+    decision, (expert, branch, lead) = session.shared, session.lead
     if decision is None or not decision.fills or expert != call.expert or place.new_conditioning or place.windowed:
         return None
     region, since = over(branch), session.computed_at.get(None, 0)
-    held = session.anchors_of(expert, place.branch, region)
-    if len(held) != len(lead) or not session.ready(expert, place.branch, [region], since):
+    if not session.ready(expert, place.branch, [region], since):
         return None
-    leaves = {}
-    for position, value in enumerate(lead):
-        anchors = held[str(position)].anchors
-        if anchors[0].value.shape != value.shape:
-            return None
-        weights = forecaster.weights([a.time for a in anchors], float(call.step.index), Context(call.step))
-        leaves[position] = add_forecast(value, [a.value for a in anchors], weights)
-    call.decision = replace(decision, reason="guidance", error=None, total=None)
-    call.begun.add(region.id)
-    return put_together(template, leaves)
+    output = recall(engine, call, region, forecaster, lead)
+    if output is not None:
+        call.decision = replace(decision, reason="guidance", error=None, total=None)
+    return output
 
 
 def keep(engine: Engine, call: Call, output: Any) -> None:
@@ -56,21 +49,15 @@ def keep(engine: Engine, call: Call, output: Any) -> None:
     if forecaster is None or place is None or call.decision is None or not engine.shared:
         return
     leaves: list[Any] = []
-    template = take_apart(output, leaves)
+    take_apart(output, leaves)
     if not all(isinstance(leaf, Tensor) for leaf in leaves):
         text = f"The model returns a {type(output).__name__}, so every branch of a step is run. Ask for tensors."
         engine.notices.say("guidance", text)
         return
     if call.decides:
-        session.lead = (call.expert, place.branch, template, [leaf.clone() for leaf in leaves])
+        session.lead = (call.expert, place.branch, [leaf.clone() for leaf in leaves])
     elif session.lead is not None and session.lead[0] == call.expert and not call.begun:
-        _, branch, _, lead = session.lead
-        if [leaf.shape for leaf in leaves] != [leaf.shape for leaf in lead]:
-            return
-        for position, (leaf, value) in enumerate(zip(leaves, lead, strict=True)):
-            history = session.history(call.expert, place.branch, over(branch), str(position), forecaster.anchors)
-            history.make_room()
-            history.push(float(place.step), engine.stored(leaf - value, leaf.dtype))
+        remember(engine, call, over(session.lead[1]), output, forecaster, session.lead[2])
 
 
 def guided(engine: Engine, call: Call) -> bool:

@@ -50,6 +50,19 @@ class BlockLink:
         return self.engine.named_branch(name)
 
 
+class PartLink:
+    """Sends the calls of a module inside a block to the engine."""
+
+    def __init__(self, engine: Engine, expert: int, index: int, part: str) -> None:
+        self.engine, self.expert, self.index, self.part = engine, expert, index, part
+
+    def call(self, run: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        return self.engine.run_part(self.expert, self.index, self.part, run, args, kwargs)
+
+    def named_context(self, name: str) -> Any:
+        return self.engine.named_branch(name)
+
+
 class Handle:
     """An attached cache.
 
@@ -85,6 +98,10 @@ class Handle:
                 self._hook(model, ModelLink(self, expert))
                 for index, block in enumerate(anatomy.blocks):
                     self._hook(block, BlockLink(self.engine, expert, index))
+                for region in self.engine.regions[expert]:
+                    if region.part:
+                        module = anatomy.blocks[region.first].get_submodule(region.part)
+                        self._hook(module, PartLink(self.engine, expert, region.first, region.part))
         except BaseException:
             self.remove()
             raise

@@ -9,9 +9,36 @@ from torch import Tensor
 
 from .clock import Clock
 from .history import History
-from .types import Decision, Region, Step
+from .types import Decision, Region, Step, Tap, Watch
 
-HistoryKey = tuple[int, Hashable, str, str]  # expert, branch, region, stream
+Place = tuple[int, Hashable, str]  # expert, branch (None: shared), name of a region or of a watched tensor
+
+
+class Kept:
+    """What is kept of a tensor that a gate watches."""
+
+    def __init__(self) -> None:
+        self.before: Tensor | None = None
+        self.computed: list[Tensor] = []
+
+    def take(self, now: Tensor, watch: Watch, computed: bool) -> None:
+        """Keep this step's value, in one copy."""
+        copy = now.detach().clone() if watch.before or (computed and watch.computed) else None
+        self.before = copy if watch.before else None
+        if copy is not None and computed and watch.computed:
+            self.computed = [copy, *self.computed[: watch.computed - 1]]
+
+    def tap(self, now: Tensor | None) -> Tap:
+        """``now`` beside what is kept, as far as it has the same shape."""
+        shape = now.shape if now is not None else self.computed[0].shape if self.computed else None
+        before = self.before if self.before is not None and self.before.shape == shape else None
+        return Tap(now, before, tuple(c for c in self.computed if c.shape == shape))
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Each one once."""
+        extra = [self.before] if self.before is not None and not any(self.before is c for c in self.computed) else []
+        return [*self.computed, *extra]
 
 
 class Session:
@@ -20,10 +47,10 @@ class Session:
     Attributes:
         clock: run, step, branch.
         gates: gate state; by branch, or under None where the branches share one.
-        probes: (expert, branch or None) to the probe's last value.
-        histories: (expert, branch, region id, stream) to anchors.
+        kept: (expert, branch or None, name) to what is kept of a tensor that the gate watches.
+        held: (expert, branch, region id) to its anchors by stream.
         shared: the decision of the current step that other branches follow.
-        lead: (expert, branch, structure, tensors) of the deciding branch's latest output, if others are told from it.
+        lead: (expert, branch, tensors) of the deciding branch's latest output, if others are told from it.
         computed_at: step index of the last computed step, by branch or None.
         total: number of steps of the run, or None.
         errors: probe errors of the run so far, by step.
@@ -39,10 +66,10 @@ class Session:
 
     def start_run(self, total: int | None) -> None:
         self.gates: dict[Hashable, Any] = {}
-        self.probes: dict[tuple[int, Hashable], Tensor] = {}
-        self.histories: dict[HistoryKey, History] = {}
+        self.kept: dict[Place, Kept] = {}
+        self.held: dict[Place, dict[str, History]] = {}
         self.shared: Decision | None = None
-        self.lead: tuple[int, Hashable, Any, list[Tensor]] | None = None
+        self.lead: tuple[int, Hashable, list[Tensor]] | None = None
         self.computed_at: dict[Hashable, int] = {}
         self.total = total
         self.expert = 0
@@ -56,12 +83,17 @@ class Session:
         self.start_run(None)
 
     def history(self, expert: int, branch: Hashable, region: Region, stream: str, capacity: int) -> History:
-        return self.histories.setdefault((expert, branch, region.id, stream), History(capacity))
+        return self.held.setdefault((expert, branch, region.id), {}).setdefault(stream, History(capacity))
 
     def anchors_of(self, expert: int, branch: Hashable, region: Region) -> dict[str, History]:
         """Non-empty histories of a region, by stream."""
-        found = {k[3]: h for k, h in self.histories.items() if k[:3] == (expert, branch, region.id)}
-        return {stream: h for stream, h in found.items() if h.anchors}
+        held = self.held.get((expert, branch, region.id), {})
+        return {stream: h for stream, h in held.items() if h.anchors}
+
+    @property
+    def histories(self) -> dict[tuple[int, Hashable, str, str], History]:
+        """All of them, by expert, branch, region id and stream."""
+        return {(*k, stream): h for k, by_stream in list(self.held.items()) for stream, h in list(by_stream.items())}
 
     def ready(self, expert: int, branch: Hashable, regions: Iterable[Region], since: int) -> bool:
         """Whether every region has an anchor at least as new as step ``since``."""
@@ -79,19 +111,19 @@ class Session:
             self.errors[step.index :] = [error]
 
     def drop_anchors(self, branch: Hashable = None, expert: int | None = None) -> None:
-        """Forget anchors and probes; only those of a branch or an expert if given."""
+        """Forget anchors and what the gate watches; only that of a branch or an expert if given."""
 
-        def kept(key: tuple) -> bool:
+        def stays(key: Place) -> bool:
             return (branch is not None and key[1] not in (branch, None)) or (expert is not None and key[0] != expert)
 
-        self.histories = {k: h for k, h in self.histories.items() if kept(k)}
-        self.probes = {k: p for k, p in self.probes.items() if kept(k)}
+        self.held = {k: h for k, h in self.held.items() if stays(k)}
+        self.kept = {k: p for k, p in self.kept.items() if stays(k)}
 
     def keep_only(self, expert: int) -> None:
         """The run has come to this expert: what others stored is of no more use to it."""
         if expert != self.expert:
-            self.histories = {k: h for k, h in self.histories.items() if k[0] == expert}
-            self.probes = {k: p for k, p in self.probes.items() if k[0] == expert}
+            self.held = {k: h for k, h in self.held.items() if k[0] == expert}
+            self.kept = {k: p for k, p in self.kept.items() if k[0] == expert}
             self.expert = expert
 
     def give_up(self) -> None:
@@ -101,8 +133,8 @@ class Session:
 
     @property
     def bytes(self) -> int:
-        return sum(h.bytes for h in list(self.histories.values()))
+        return sum(h.bytes for h in self.histories.values())
 
     @property
     def probe_bytes(self) -> int:
-        return sum(p.numel() * p.element_size() for p in list(self.probes.values()))
+        return sum(t.numel() * t.element_size() for k in list(self.kept.values()) for t in k.tensors)

@@ -24,19 +24,22 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Region:
-    """A part of the transformer that is computed or filled in as one.
+    """A part of the transformer that is computed or filled in as one: blocks, a module inside one, or all of it.
 
     Attributes:
         id: name in traces, ``"blocks 1-4"``.
-        members: indices of its blocks, ascending.
+        members: indices of its blocks, ascending; none for the whole model.
         value: what an anchor holds. ``"residual"``: the sum of (out - in) over the blocks, so that what the model adds
-            between them stays live. ``"absorbed"``: last output minus first input; what is added in between is part of
-            it and stale when filled in, as in caches that replace the whole stack.
+            between them stays live; of the whole model, output minus latent. ``"absorbed"``: last output minus first
+            input; what is added in between is part of it and stale when filled in, as in caches that replace the whole
+            stack. ``"output"``: what comes out, of the whole model or of a module.
+        part: name of the module inside the one member that this is about; "" for whole blocks.
     """
 
     id: str
     members: tuple[int, ...]
     value: str = "residual"
+    part: str = ""
 
     @property
     def first(self) -> int:
@@ -71,10 +74,35 @@ class Run:
     Attributes:
         total: number of steps, or None.
         errors: probe error of every step of an earlier, fully computed run (first entry None), or None.
+        regions: what the scope has cut the transformer into.
     """
 
     total: int | None = None
     errors: tuple[float | None, ...] | None = None
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How much of a tensor is kept for a gate: its value on the step ``before``, and on the last computed steps."""
+
+    before: bool = False
+    computed: int = 0
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A tensor that a gate watches.
+
+    Attributes:
+        now: on this step; None for the model's output, which isn't there yet.
+        before: on the step before, whatever that step did; None where it isn't kept or hadn't this shape.
+        computed: on the last computed steps, newest first.
+    """
+
+    now: Tensor | None
+    before: Tensor | None = None
+    computed: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,23 +110,28 @@ class Seen:
     """What a gate may look at before it decides.
 
     Attributes:
-        probe: [B, V, D] video tokens after the gate's probe blocks, or None.
-        previous: the same of the step before, or None.
+        taps: what it ``watches``, by name. ``"probe"``: [B, V, D] video tokens after the gate's probe blocks;
+            ``"residual"``: those minus what the first block received; ``"signal"``: the time embedding (or whatever the
+            anatomy names) that the first block is called with; ``"latent"``, ``"output"``: the model's first latent and
+            the first tensor that it returned.
         mask: [B or 1, V] person weight of each video token in 0..1, or None.
-        errors: per sample, what the gate's ``measure`` gave as numerator / denominator; None when nothing was measured.
+        ratios: per sample, the quotients of what the gate's ``measure`` gave; None when nothing was measured.
     """
 
-    probe: Tensor | None = None
-    previous: Tensor | None = None
+    taps: Mapping[str, Tap] = field(default_factory=dict)
     mask: Tensor | None = None
-    errors: tuple[float, ...] | None = None
+    ratios: tuple[tuple[float, ...], ...] | None = None
+
+    def tap(self, name: str) -> Tap:
+        return self.taps.get(name, Tap(None))
 
     @property
     def error(self) -> float | None:
-        """The worst sample's error; not-a-number counts as worst."""
-        if self.errors is None:
+        """The worst sample's first ratio; not-a-number counts as worst."""
+        if self.ratios is None:
             return None
-        return next((e for e in self.errors if e != e), None) or max(self.errors)
+        errors = [ratios[0] for ratios in self.ratios]
+        return next((e for e in errors if e != e), None) or max(errors)
 
 
 @dataclass(frozen=True)
@@ -121,10 +154,17 @@ class Decision:
 
 @runtime_checkable
 class Gate(Protocol):
-    """WHEN. Frozen settings; the state is passed in and out. ``probe`` blocks run before it decides."""
+    """WHEN. Frozen settings; the state is passed in and out.
+
+    It decides as soon as all that it ``watches`` is there: before the model runs, when the first block is called (a
+    ``"signal"``), or after ``probe`` blocks.
+    """
 
     @property
     def probe(self) -> int: ...
+
+    @property
+    def watches(self) -> Mapping[str, Watch]: ...
 
     @property
     def skips(self) -> bool:
@@ -133,7 +173,10 @@ class Gate(Protocol):
     def init(self, run: Run) -> Any: ...
 
     def measure(self, seen: Seen) -> Tensor | None:
-        """[B, 2] numerator and denominator of each sample's error, on the device: the engine brings them over."""
+        """[B, 2 n] numerators and denominators of each sample's n ratios, on the device: the engine brings them over.
+
+        The first ratio is the error. None where something to compare with is missing.
+        """
 
     def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]: ...
 
@@ -154,21 +197,32 @@ class Context:
 
     Attributes:
         step: the step to be filled in.
+        seen: what the gate looked at.
+        gram: [J, J] float64 on the host, inner products of the anchors, for a forecaster that asks for it.
         mask: [B or 1, V] person weight of the video tokens, or None.
+        grid: (t, h, w) of the video tokens, or None.
         offset: where the video tokens begin in the stream.
-        extra: free for methods that need more (Gram matrices, probes).
     """
 
     step: Step
+    seen: Seen = field(default_factory=Seen)
+    gram: Tensor | None = None
     mask: Tensor | None = None
+    grid: tuple[int, int, int] | None = None
     offset: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Split(Protocol):
-    """Projectors that sum to one. For token groups: ``groups`` gives [G, B or 1, S] weights of a stream's tokens."""
+    """Projectors P_g that sum to one, each with weights of its own."""
 
-    def groups(self, value: Tensor, context: Context) -> Tensor | None: ...
+    def add(self, value: Tensor, anchors: Sequence[Tensor], weights: Tensor, context: Context, onto: bool) -> Tensor:
+        """``value + sum_g P_g sum_j w[g, j] anchor[j]``, or without ``value`` where not ``onto`` it.
+
+        Args:
+            value: [B, S, D]; the result has its dtype and device.
+            anchors: each [B, S, D], newest first.
+            weights: [G, J] float64 on the host.
+        """
 
 
 @runtime_checkable
@@ -181,6 +235,10 @@ class Forecaster(Protocol):
 
     @property
     def split(self) -> Split | None: ...
+
+    @property
+    def gram(self) -> bool:
+        """Whether its weights depend on the anchors' inner products (``Context.gram``)."""
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         """[groups, anchors] float64 on the host, newest anchor first; ``len(times)`` may be less than ``anchors``."""

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..engine.types import Context
 from .lagrange import Lagrange
+from .rule import Rule
 from .series import divided_difference
 
 
 @dataclass(frozen=True)
-class Foca:
+class Foca(Rule):
     """A BDF2 step from the two newest anchors, with the slope that three anchors have at the newest.
 
     ``F = (1+r)^2/(1+2r) F_0 - r^2/(1+2r) F_1 + (1+r)/(1+2r) k F_0'``, r = k over the newest gap: BDF2 with unequal
@@ -27,7 +28,6 @@ class Foca:
     """
 
     heun: bool = False
-    split = None
     anchors = 3
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from ..engine.types import Context
+from .rule import Rule
 
 
 @dataclass(frozen=True)
-class Lagrange:
+class Lagrange(Rule):
     """``w_j = prod_{i != j} (t* - t_i) / (t_j - t_i)`` with ``t* = t_0 + contraction * d``.
 
     The distance d is ``min(t - t_0, max_gap, reach * (t_0 - t_1))``. Exact for polynomials of degree ``order`` on any
@@ -31,7 +32,6 @@ class Lagrange:
     contraction: float = 1.0
     max_gap: float = float("inf")
     reach: float = float("inf")
-    split = None
 
     @property
     def anchors(self) -> int:

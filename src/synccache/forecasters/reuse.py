@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from ..engine.types import Context
+from .rule import Rule
 
 
 @dataclass(frozen=True)
-class Reuse:
+class Reuse(Rule):
     """``F(t) = F_0``. One anchor; the only forecaster that amplifies nothing."""
 
     anchors = 1
-    split = None
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         weights = torch.zeros(1, len(times), dtype=torch.float64)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..engine.types import Context
+from .rule import Rule
 
 
 @dataclass(frozen=True)
-class Taylor:
+class Taylor(Rule):
     """``F_0 + sum_i f[t_0..t_i] k^i``, k steps behind the newest anchor; f are divided differences.
 
     Paper: TaylorSeer, arXiv 2503.06923, ICCV 2025. With even gaps these are its weights; with uneven ones its release
@@ -25,7 +26,6 @@ class Taylor:
     """
 
     order: int = 1
-    split = None
 
     @property
     def anchors(self) -> int:

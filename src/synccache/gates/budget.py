@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from ..engine.types import Action, Decision, Gate, Run, Seen, Step, Watch
 from .replay import threshold_for, with_threshold
 
 
@@ -32,6 +32,10 @@ class Budget:
     @property
     def probe(self) -> int:
         return self.gate.probe
+
+    @property
+    def watches(self) -> Mapping[str, Watch]:
+        return self.gate.watches
 
     @property
     def skips(self) -> bool:

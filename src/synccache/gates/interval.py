@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..engine.types import Action, Decision, Seen, Step
+from .scheduled import Scheduled
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Scheduled):
     """Computes when ``interval`` steps have passed since the last computed one, which is the state."""
 
     interval: int
     probe: int = 0
-    skips = True
-
-    def init(self, run: Run) -> int | None:
-        return None
-
-    def measure(self, seen: Seen) -> None:
-        return None
 
     def decide(self, state: int | None, step: Step, seen: Seen) -> tuple[Decision, int | None]:
         due = state is None or step.index - state >= self.interval

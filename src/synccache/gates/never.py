@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..engine.types import Action, Decision, Seen, Step, Watch
 from .probe import Probe
+from .scheduled import Scheduled
 
 
 @dataclass(frozen=True)
-class Never:
+class Never(Scheduled):
     """Never skips. With ``measure_with`` it still measures the error that a probe would see, for profiles."""
 
     measure_with: Probe | None = None
@@ -22,14 +23,12 @@ class Never:
     def probe(self) -> int:
         return self.measure_with.blocks if self.measure_with else 0
 
-    def init(self, run: Run) -> None:
-        return None
+    @property
+    def watches(self) -> Mapping[str, Watch]:
+        return self.measure_with.watches if self.measure_with else {}
 
     def measure(self, seen: Seen) -> Tensor | None:
         return self.measure_with.measure(seen) if self.measure_with else None
 
     def decide(self, state: None, step: Step, seen: Seen) -> tuple[Decision, None]:
         return Decision(Action.COMPUTE, "never skips", seen.error), None
-
-    def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
-        return state

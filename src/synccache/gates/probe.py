@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
-from ..engine.types import Seen
+from ..engine.types import Seen, Watch
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Probe:
 
     omega: float = 2.0
     blocks: int = 1
+    watches = MappingProxyType({"probe": Watch(before=True)})
 
     def measure(self, seen: Seen) -> Tensor | None:
         """[B, 2] float32, numerator and denominator per sample, of a probe [B, V, D] and a mask [B or 1, V]."""
-        if seen.probe is None or seen.previous is None:
+        tap = seen.tap("probe")
+        if tap.now is None or tap.before is None:
             return None
-        now, before = seen.probe.detach().float(), seen.previous.float()
+        now, before = tap.now.detach().float(), tap.before.float()
         if now.ndim < 3:
             now, before = now.reshape(1, 1, -1), before.reshape(1, 1, -1)
         change = (now - before).abs_().flatten(2).sum(-1)

@@ -15,7 +15,7 @@ def replay(gate: Gate, errors: Sequence[float | None]) -> list[bool]:
     """For each recorded step, whether ``gate`` would have computed it. The first step always is."""
     state, computed = gate.init(Run(len(errors))), []
     for index, error in enumerate(errors):
-        step, seen = Step(index, total=len(errors)), Seen(errors=None if error is None else (error,))
+        step, seen = Step(index, total=len(errors)), Seen(ratios=None if error is None else ((error,),))
         decision, state = gate.decide(state, step, seen)
         if index == 0:
             decision = Decision(Action.COMPUTE, "first step")

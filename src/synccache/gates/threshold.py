@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..engine.types import Action, Decision, Run, Seen, Step, Watch
 from .probe import Probe
 
 
@@ -25,6 +26,10 @@ class Threshold:
     @property
     def probe(self) -> int:
         return self.measure_with.blocks
+
+    @property
+    def watches(self) -> Mapping[str, Watch]:
+        return self.measure_with.watches
 
     def init(self, run: Run) -> float:
         return 0.0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from ..engine.types import Action, Decision, Gate, Run, Seen, Step, Watch
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Wrapper(ABC):
     @property
     def probe(self) -> int:
         return self.gate.probe
+
+    @property
+    def watches(self) -> Mapping[str, Watch]:
+        return self.gate.watches
 
     @property
     def skips(self) -> bool:

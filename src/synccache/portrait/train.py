@@ -1,9 +1,9 @@
 """Train the portrait model on rendered clips: one command, resumable at any moment.
 
 The objective is rectified flow in the clean-clip parametrisation: the model predicts ``x_0``, weighted towards the
-mouth and by 1/max(t, 0.15). Beside it, the lips are read from the tokens after every audio module, so that what is heard
-reaches the mouth. Hidden matrices are optimised with Muon, everything else with AdamW; the weights that are kept are an
-exponential moving average.
+mouth and by 1/max(t, 0.15). Beside it, the lips are read from the tokens after every audio module, so that what is
+heard reaches the mouth. Hidden matrices are optimised with Muon, everything else with AdamW; the weights that are kept
+are an exponential moving average.
 """
 
 from __future__ import annotations
@@ -87,9 +87,10 @@ class LipReader(nn.Module):
         dim = model.config.dim
         self.grid = model.grid
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
-        self.readers = nn.ModuleDict({name: nn.Linear(dim, 2) for name in model.audio_modules})
-        for reader in self.readers.values():
+        readers = {name: nn.Linear(dim, 2) for name in model.audio_modules}
+        for reader in readers.values():
             nn.init.zeros_(reader.weight)
+        self.readers = nn.ModuleDict(readers)
         self._tokens: dict[str, Tensor] = {}
         for name, module in model.audio_modules.items():
             module.register_forward_hook(partial(self._hear, name))
@@ -121,7 +122,9 @@ def optimizers(model: PortraitTransformer, reader: LipReader, settings: TrainSet
         (hidden if inside and parameter.ndim == 2 else rest).append(parameter)
     return [
         Muon(hidden, lr=settings.muon_rate),
-        torch.optim.AdamW([*rest, *reader.parameters()], lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+        torch.optim.AdamW(
+            [*rest, *reader.parameters()], lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        ),
     ]
 
 
