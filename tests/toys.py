@@ -45,13 +45,34 @@ class AddModel(nn.Module):
         return hidden_states
 
 
+class SelfAttention(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        return self.out(F.scaled_dot_product_attention(query, key, value))
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x)
+
+
 class WanS2VAttentionBlock(nn.Module):
-    """A small transformer block called as the official one is: ``block(x, e=...)``."""
+    """A small transformer block called as the official one is, ``block(x, e=...)``, with two modules in it."""
 
     def __init__(self, dim: int, overwrites: bool = False) -> None:
         super().__init__()
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        self.self_attn, self.ffn = SelfAttention(dim), FeedForward(dim)
         self.overwrites = overwrites
         self.calls = 0
 
@@ -59,8 +80,7 @@ class WanS2VAttentionBlock(nn.Module):
         self.calls += 1
         if not self.overwrites:
             x = x.clone()
-        query, key, value = self.qkv(F.layer_norm(x, x.shape[-1:]) + e).chunk(3, dim=-1)
-        x += 0.2 * self.out(F.scaled_dot_product_attention(query, key, value))
+        x += 0.2 * self.self_attn(F.layer_norm(x, x.shape[-1:]) + e)
         x += 0.2 * self.ffn(F.layer_norm(x, x.shape[-1:]) + e)
         return x
 

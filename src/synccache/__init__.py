@@ -13,6 +13,7 @@ from .engine.method import Method
 from .engine.notices import Notice
 from .engine.trace import Trace
 from .errors import Conflict, InputError, SynccacheError, UnsupportedModel
+from .planner.learned import Profile, learn_profile
 from .planner.plan import Plan
 from .planner.profile import profile
 
@@ -26,12 +27,14 @@ __all__ = [
     "Method",
     "Notice",
     "Plan",
+    "Profile",
     "SynccacheError",
     "Trace",
     "UnsupportedModel",
     "__version__",
     "apply",
     "cached",
+    "learn_profile",
     "methods",
     "profile",
     "remove",

@@ -21,6 +21,7 @@ from .engine.method import Method
 from .errors import InputError
 from .methods.recipe import Recipe
 from .methods.settings import COMMON, check, unknown
+from .planner.learned import Profile, methods_in
 from .planner.plan import Plan
 
 
@@ -73,7 +74,7 @@ def apply(
         pipeline=pipeline, plan=complete.get("plan"), steps=complete["steps"], shared=complete["branches"] == "shared",
         storage_dtype=complete["storage_dtype"], storage_device=complete["storage_device"], group=complete["group"],
     )  # fmt: skip
-    handle = Handle(engine, {k: v for k, v in complete.items() if k != "mask"} | _plan_path(given), known)
+    handle = Handle(engine, {k: v for k, v in complete.items() if k != "mask"} | _as_given(given, complete), known)
     handle.mask = complete["mask"]
     remove(target)
     return handle.attach()
@@ -145,6 +146,8 @@ def _build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy) -> 
     settings = recipes.complete(recipe, given, anatomy.name)
     if "plan" in recipe.settings:
         settings["plan"] = _plan(settings["plan"], anatomy.plan, anatomy)
+    if "profile" in recipe.settings:
+        settings["profile"] = _profile(settings["profile"], recipe.name, anatomy)
     return recipe.build(settings), settings
 
 
@@ -160,6 +163,22 @@ def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
     return plan if plan.fits(anatomy) else None
 
 
-def _plan_path(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What to keep of the plan among the settings: what the user gave, so that it can be saved."""
-    return {"plan": given.get("plan")}
+def _profile(given: Any, method: str, anatomy: Anatomy) -> Profile | None:
+    """The profile to use: the user's, which must be this method's and fit the model, or the shipped one, if it does."""
+    if given is not None:
+        profile = given if isinstance(given, Profile) else Profile.load(given, method)
+        profile.check(anatomy, method)
+        return profile
+    beside = [] if anatomy.plan is None else [anatomy.plan.with_name(n) for n in map(profile_name, methods_in(method))]
+    shipped = [Profile.load(path, method) for path in beside if path.is_file()]
+    return next((p for p in shipped if p.fits(anatomy)), None)
+
+
+def profile_name(method: str) -> str:
+    """Name of the file, beside the plan that is shipped for a model, with a method's profile of it."""
+    return f"profile-{method}.safetensors"
+
+
+def _as_given(given: Mapping[str, Any], complete: Mapping[str, Any]) -> dict[str, Any]:
+    """What to keep of plan and profile among the settings: what the user gave, so that it can be saved."""
+    return {name: given.get(name) for name in ("plan", "profile") if name in complete}

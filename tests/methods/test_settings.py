@@ -129,7 +129,7 @@ def test_every_docstring_says_where_it_comes_from_and_what_it_costs(name):
     for word in ("cost", "use it") if name != "none" else ("control",):
         assert word in module.__doc__.lower(), word
     if RECIPES[name].paper not in ("ours", "control"):
-        assert "arxiv" in module.__doc__.lower() or name == "schedule"
+        assert "arxiv" in module.__doc__.lower() or "source: " in module.__doc__.lower() or name == "schedule"
 
 
 def test_fewer_steps_shortens_the_schedule_and_restores_it():

@@ -76,3 +76,12 @@ def test_no_region_spans_a_break_or_a_fixed_block():
     assert members(Segments().regions(anatomy(sites=(), fixed=(3,)), 0)) == [(0, 1, 2), (4, 5, 6, 7)]
     mixed = Anatomy("two", (nn.Identity(), nn.Identity(), nn.Linear(1, 1), nn.Linear(1, 1)), sites=())
     assert members(WholeStack().regions(mixed, 0)) == [(0, 1), (2, 3)]
+
+
+def test_a_whole_stack_that_keeps_its_last_blocks():
+    assert members(WholeStack(keep_last=2).regions(anatomy(), 1)) == [(1, 2, 3, 4, 5)]
+    assert members(WholeStack(keep_last=2).regions(anatomy(breaks=(3, 5)), 1)) == [(1, 2, 3), (4, 5)]
+    assert members(WholeStack(keep_last=5).regions(anatomy(breaks=(3,)), 1)) == [(1, 2)]
+    for first, last in ((8, 0), (1, 7), (2, 9)):
+        with pytest.raises(InputError, match=f"first {first} and the last {last} blocks always run, and toy has 8"):
+            WholeStack(keep_last=last).regions(anatomy(), first)

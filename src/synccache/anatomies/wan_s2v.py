@@ -5,7 +5,10 @@ takes lists of latents [C, T, h, w]; blocks are called ``block(x, e=..., ...)``;
 video tokens. Recognised by class name; its repository is not imported.
 """
 
-from torch import nn
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
 
 from ..engine.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, video_grid
@@ -24,4 +27,11 @@ def recognise(model: nn.Module) -> Anatomy | None:
         streams={"WanS2VAttentionBlock": {"x": 0}},
         grid=video_grid("x", patch_of(model)),
         width=attribute(model, "dim"),
+        signal=_modulation,
     )
+
+
+def _modulation(arguments: Mapping[str, Any]) -> Tensor:
+    """The video tokens' part [B, 6, D] of the modulation ``e=[[B, 6, 2, D], ...]``, or e as it is."""
+    e = arguments["e"]
+    return e[0][:, :, 0] if isinstance(e, list | tuple) else e

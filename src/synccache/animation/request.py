@@ -96,8 +96,9 @@ class Request:
             raise InputError(
                 f"computed_steps is {computed}, but there are only {self.steps} steps (--steps); choose fewer."
             )
-        plan = self.settings.get("plan")
-        sources = (self.image, self.audio, self.mask, self.model, plan if isinstance(plan, str | Path) else None)
+        learnt = [self.settings.get(name) for name in ("plan", "profile")]
+        files = [path for path in learnt if isinstance(path, str | Path)]
+        sources = (self.image, self.audio, self.mask, self.model, *files)
         video.check_writable(self.outputs.video)
         for path in self.outputs:
             check_output(path, *sources)

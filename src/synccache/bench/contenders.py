@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from ..methods.compose import lenders
+from ..methods.recipe import Recipe
 
 REFERENCE = "uncached"
 
@@ -109,3 +113,48 @@ ABLATIONS = (
     *(_ablation(f"random boundaries {seed}", boundaries=seed) for seed in (1, 2, 3)),
     *(_ablation(f"cache ratio {ratio:g}", cache_ratio=ratio) for ratio in (0.1, 0.2, 0.6, 0.8, 1.0)),
 )
+
+# -- every method ------------------------------------------------------------------------------------------------
+
+SPACED = {n: sorted({round(39 * (i / (n - 1)) ** 1.5) for i in range(n)}) for n in (8, 10, 14)}
+# Where neither a number of computed steps nor an interval sets the speed, or another one than usual is wanted.
+AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
+    "dbcache": tuple((f"{t:g}", {"threshold": t, "warmup": 4}) for t in (0.05, 0.1, 0.2)),
+    "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (2, 3, 4)),
+    "first-block": tuple((f"{t:g}", {"threshold": t}) for t in (0.08, 0.12, 0.2)),
+    "l2p": tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10)),
+    "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.06, 0.12, 0.24)),
+    "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (4, 6, 9)),
+    "schedule": tuple((f"@{n}", {"schedule": steps, "order": 1}) for n, steps in SPACED.items()),
+    "spectrum": tuple((f"+{g:g}", {"growth": g}) for g in (0.75, 1.5, 3.0)),
+    "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (3, 5, 8)),
+}
+
+
+def of_method(recipe: Recipe) -> tuple[Contender, ...]:
+    """A method at three settings or more, from about 2.5 to about 4 times as fast."""
+    if recipe.paper == "control":
+        return ()
+    gate = lenders(recipe.name)[0]
+    if gate in AT_THREE:
+        known = ((text, {k: v for k, v in own.items() if k in recipe.settings}) for text, own in AT_THREE[gate])
+        settings = tuple(known)
+    elif "computed_steps" in recipe.settings:
+        off = {"max_gap": 0} if "max_gap" in recipe.settings else {}
+        settings = tuple((f"@{n}", {"computed_steps": n, **off}) for n in (8, 10, 14))
+    else:
+        settings = tuple((f"1/{n}", {"interval": n}) for n in (3, 5, 7))
+    return tuple(Contender(f"{recipe.name} {text}", recipe.name, own, curve=recipe.name) for text, own in settings)
+
+
+SHORT_CONTROLS = (CONTROLS[0], *(replace(control, steps=10) for control in CONTROLS[1:]))
+
+
+def of_methods(recipes: Iterable[Recipe], quick: bool = False) -> tuple[Contender, ...]:
+    """The reference, fewer steps, the other controls (in 10 steps: they only mark the floor), and every method."""
+    methods = [of_method(recipe) for recipe in recipes]
+    if quick:
+        chosen = [own[1:2] for own in methods]
+        return (Contender(REFERENCE), *(_fewer(n) for n in (8, 14)), *SHORT_CONTROLS[:2], *itertools.chain(*chosen))
+    controls = (Contender(REFERENCE), *(_fewer(n) for n in (8, 10, 12, 16, 20)), *SHORT_CONTROLS)
+    return (*controls, *itertools.chain(*methods))

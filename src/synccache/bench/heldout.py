@@ -24,10 +24,10 @@ class HeldOut:
     mask: np.ndarray | None
 
 
-def held_out(count: int, frames: int, size: int) -> list[HeldOut]:
-    """The first ``count`` clips, ``frames`` long, ``size`` pixels wide."""
+def held_out(count: int, frames: int, size: int, first: int = 0) -> list[HeldOut]:
+    """``count`` clips from the one numbered ``first``, ``frames`` long, ``size`` pixels wide."""
     speech = Utterances("test", silent=0.0)
-    return [_one(index, speech, frames, size) for index in range(count)]
+    return [_one(index, speech, frames, size) for index in range(first, first + count)]
 
 
 def _one(index: int, speech: Utterances, frames: int, size: int) -> HeldOut:

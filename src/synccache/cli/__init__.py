@@ -17,7 +17,7 @@ from ..errors import SynccacheError
 from .console import Stopped, note, say, show_warnings_plainly
 from .memory import keep_freed_memory
 
-COMMANDS = ("demo", "animate", "methods", "inspect", "plan", "bench", "portrait-train", "portrait-eval")
+COMMANDS = ("demo", "animate", "methods", "inspect", "plan", "profile", "bench", "portrait-train", "portrait-eval")
 
 
 def _print_version(wanted: bool) -> None:

@@ -55,6 +55,9 @@ def animate(
     cache_ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
     ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What the method learnt; made by 'synccache profile'.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Another setting of the method; repeatable."),
@@ -68,7 +71,8 @@ def animate(
     json_: Json = False,
 ) -> None:
     """Animate a portrait photo from speech, several times faster than without a cache."""
-    settings = settings_from(set_ or [], threshold=threshold, computed_steps=computed_steps, cache_ratio=cache_ratio)
+    flags = {"threshold": threshold, "computed_steps": computed_steps, "cache_ratio": cache_ratio}
+    settings = settings_from(set_ or [], **flags, profile=None if profile is None else str(profile))
     request = Request(
         image=image, audio=audio, out=out, steps=steps, method=method, settings=settings, compare=compare, seed=seed,
         guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..bench import SUITES, run
+from ..bench import SUITES, of_methods, run
+from ..errors import InputError
+from ..methods import find
 from .console import say, say_json
 from .options import Json, Model
 from .progress import CountBar
@@ -20,20 +22,34 @@ Examples:
   synccache bench --suite core --out runs/bench
 
   synccache bench --suite ablations --out runs/ablations --clips 16
+
+  synccache bench --suite methods --out runs/methods
+
+  synccache bench --suite methods --out runs/two --method foca --method synccache+foca
 """
 
 
 def bench(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for bench.json, bench.md and bench.png.")],
     suite: Annotated[str, typer.Option(help=f"What to measure: {', '.join(sorted(SUITES))}.")] = "core",
-    quick: Annotated[bool, typer.Option("--quick", help="Few contenders on 2 clips.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Few contenders on 1 or 2 clips.")] = False,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Held-out clips; 16 unless --quick.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="In the methods suite, only this one and the controls; repeatable."),
+    ] = None,
     model: Model = None,
     json_: Json = False,
 ) -> None:
     """Measure methods and controls on held-out clips; a run that was stopped goes on where it was."""
+    if method and suite != "methods":
+        raise InputError(f"--method chooses from the methods suite, not from {suite!r}. Add --suite methods.")
+    contenders = of_methods([find(name) for name in method], quick) if method else None
     with CountBar("runs", shown=not json_) as bar:
-        document = run(suite, out, quick=quick, clips=clips, model=model, on_progress=lambda n, of, _: bar(n, of))
+        document = run(
+            suite, out, quick=quick, clips=clips, model=model, contenders=contenders,
+            on_progress=lambda n, of, _: bar(n, of),
+        )  # fmt: skip
     if json_:
         say_json(document["summary"])
         return

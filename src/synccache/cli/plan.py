@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..animation import prepare
-from ..animation.job import model_name
 from ..animation.profiling import plan_portrait
 from ..animation.request import check_output, check_ranges
 from ..errors import InputError
 from ..portrait import GUIDANCE_SCALE
-from ..portrait.pipeline import PortraitPipeline
 from .console import say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps
+from .profile import portrait_clip
 from .progress import CountBar
 
 EXAMPLES = """
@@ -47,20 +43,11 @@ def plan(
     if out.suffix.lower() != ".json":
         raise InputError(f"The plan {out} must end in .json, since it is written as JSON.")
     check_output(out, image, audio, mask, model)
-    with ExitStack() as stack:
-        assets = files("synccache.portrait") / "assets"
-        photo = image or stack.enter_context(as_file(assets / "astronaut.jpg"))
-        sound = audio or stack.enter_context(as_file(assets / "demo.ogg"))
-        pipe = PortraitPipeline.load(model)
-        scene = prepare(photo, sound, pipe.transformer.config.image_size, mask=mask)
-        source = {
-            "model": model_name(model), "image": photo.name, "audio": sound.name, "steps": steps, "seed": seed,
-            "guidance_scale": guidance,
-        }  # fmt: skip
-        with CountBar("profiling", shown=not json_) as bar:
-            made = plan_portrait(
-                pipe, scene, steps=steps, guidance_scale=guidance, seed=seed, source=source, on_step=bar
-            )
+    with portrait_clip(image, audio, mask, model) as clip, CountBar("profiling", shown=not json_) as bar:
+        source = {**clip.source, "steps": steps, "seed": seed, "guidance_scale": guidance}
+        made = plan_portrait(
+            clip.pipe, clip.scene, steps=steps, guidance_scale=guidance, seed=seed, source=source, on_step=bar
+        )
     made.save(out)
     merged = {count: list(made.boundaries(count)) for count in range(1, len(made.ends) + 1)}
     if json_:

@@ -53,8 +53,8 @@ class Anatomy:
             switch off a cache of the model's own.
         group: gives the process group whose ranks share a sample of this model at present, where the model itself does
             not tell; None: there is none.
-        signal: gives what TeaCache's rule compares (the modulated input of the first block, or its time embedding) from
-            the first block's bound arguments; None: its time embedding, found by name.
+        signal: gives what tells a gate how far the model has moved on (the modulated input of the first block, or its
+            time embedding) from the first block's bound arguments; None: its time embedding, found by name.
         windows: True where calls at one timestep with different latents are windows of a longer video, which may move
             from step to step: such a run is computed.
 

@@ -20,7 +20,7 @@ from .types import Action, Region
 if TYPE_CHECKING:
     from .engine import Engine
 
-_SIGNALS = ("temb", "e", "vec", "timestep_embedding", "modulation", "emb")
+_SIGNALS = ("temb", "e", "vec", "timestep_embedding", "modulation", "emb", "adaln_input", "temb_mod_img")
 
 
 def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:

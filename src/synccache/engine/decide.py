@@ -11,7 +11,7 @@ import torch
 
 from .anatomy import tensors_in
 from .call import Call
-from .guidance import guided
+from .guidance import guided, over
 from .ranks import agree
 from .session import Kept
 from .types import Action, Decision, Run, Seen, Step, Tap
@@ -53,7 +53,7 @@ def decide(engine: Engine, call: Call) -> None:
         return
     if place.new_run or not call.decides:
         now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
-        call.seen = replace(call.seen, taps=now, ratios=None)
+        call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.shared_ratios)
     key = None if engine.shared else place.branch
     decision = _ask(engine, call, key) if call.decides else session.shared
     assert decision is not None
@@ -63,13 +63,15 @@ def decide(engine: Engine, call: Call) -> None:
     filled = [r for r in own if decision.of(r) is Action.FILL]
     since = session.computed_at.get(key, 0)
     only_guidance = engine.method.guidance is not None and not engine.regions[call.expert]
-    ready = only_guidance or (filled and session.ready(call.expert, place.branch, filled, since))
+    told = only_guidance and session.told(call.expert, over(place.branch).id, since)
+    ready = told or (filled and session.ready(call.expert, place.branch, filled, since))
     if decision.fills and not ready:
         reason = "new conditioning" if place.new_conditioning else "no anchors"
         decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
     if call.decides:
         session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
         session.shared = decision if engine.shared else None
+        session.shared_ratios = call.seen.ratios
         session.note_error(step, decision.error)
         session.skipped = session.skipped or decision.fills
         if not decision.fills:

@@ -200,6 +200,7 @@ class Engine:
             if void or regions != self.regions[call.expert]:
                 self.regions[call.expert] = regions
                 session.drop_anchors(expert=call.expert)
+                session.gates.clear()  # a gate may have planned for the regions that there were
         if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
             self.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
         decision, filled = call.decision, bool(call.begun) or self._only_guided(call)
@@ -230,9 +231,10 @@ class Engine:
         return value.to(device=self.storage_device or value.device, dtype=self.storage_dtype or dtype)
 
     def usable(self, expert: int) -> list[Region]:
-        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out."""
-        structure = self.structures[expert]
-        return [r for r in self.regions[expert] if r.part or structure.can_skip(r.members)]
+        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out, and
+        modules that weren't called."""
+        structure, regions = self.structures[expert], self.regions[expert]
+        return [r for r in regions if ((expert, r.id) in self.forms if r.part else structure.can_skip(r.members))]
 
     def remember_errors(self, session: Session) -> None:
         if session.errors and not session.skipped and any(e is not None for e in session.errors):

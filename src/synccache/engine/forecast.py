@@ -31,7 +31,8 @@ def forecast(
         anatomy = engine.structures[call.expert].anatomy
         grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
         mask = engine.video_tokens(call, value, main)[1]
-        context = replace(context, mask=mask, grid=grid, offset=anatomy.first_token(main, call.bound))
+        first = anatomy.first_token(main, call.bound)
+        context = replace(context, mask=mask, grid=grid, offset=first, video=True)
     key = (id(forecaster), times)
     if forecaster.gram:
         weights = forecaster.weights(times, float(call.step.index), replace(context, gram=history.gram()))

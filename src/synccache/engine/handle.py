@@ -222,7 +222,9 @@ def _plain(name: str, value: Any) -> Any:
         return str(value).removeprefix("torch.")
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, str | int | float | bool):
         return value

@@ -46,7 +46,7 @@ class History:
         pairs = [(a, b) for i, a in enumerate(self.anchors) for b in self.anchors[i:]]
         new = [(a, b) for a, b in pairs if (a.time, b.time) not in self._products]
         if new:
-            values = torch.stack([(a.value.double() * b.value.double()).sum() for a, b in new]).tolist()
+            values = torch.stack([_inner(a.value, b.value) for a, b in new]).tolist()
             known = self._products | {(a.time, b.time): v for (a, b), v in zip(new, values, strict=True)}
             self._products = {(a.time, b.time): known[a.time, b.time] for a, b in pairs}
         order = sorted(self.times, reverse=True)
@@ -60,6 +60,12 @@ class History:
     @property
     def bytes(self) -> int:
         return sum(a.bytes for a in self.anchors)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """Their inner product in float64, in pieces, so that no copy of a feature's size is made."""
+    parts = zip(a.reshape(-1).split(1 << 22), b.reshape(-1).split(1 << 22), strict=True)
+    return torch.stack([x.double() @ y.double() for x, y in parts]).sum()
 
 
 def add_forecast(

@@ -38,8 +38,15 @@ def remember(
     leaves: list[Any] = []
     template = take_apart(output, leaves)
     tensors = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    if not tensors:
+        text = f"What stands for {region.id} is a {type(output).__name__}, so it is computed. Ask for tensors."
+        engine.notices.say("outputs", text)
+        return
     if bases and [t.shape for t in tensors.values()] != [b.shape for b in bases]:
-        text = f"What stands for {region.id} is of another shape than what it is compared with, so it is computed."
+        text = (
+            f"What stands for {region.id} is of another shape than what it is compared with, so it is computed. Where "
+            "the scope allows it, store the output itself (residual=False)."
+        )
         engine.notices.say("outputs", text)
         return
     empty = {i: t.new_empty(()) for i, t in tensors.items()}
@@ -64,7 +71,7 @@ def recall(engine: Engine, call: Call, region: Region, forecaster: Forecaster, b
     if form is None or call.position is None:
         return None
     held = call.session.anchors_of(call.expert, call.position.branch, region)
-    if len(held) != len(form.tensors) or (bases and len(bases) != len(held)):
+    if set(held) != set(map(str, form.tensors)) or (bases and len(bases) != len(held)):
         return None
     leaves = dict(form.others)
     for number, (position, empty) in enumerate(form.tensors.items()):
@@ -72,7 +79,7 @@ def recall(engine: Engine, call: Call, region: Region, forecaster: Forecaster, b
         shape = history.anchors[0].value.shape
         if bases and bases[number].shape != shape:
             return None
-        like = bases[number] if bases else empty.expand(shape)
+        like = bases[number].to(empty.dtype) if bases else empty.expand(shape)
         leaves[position] = forecast(engine, call, None, like, history, onto=bool(bases), forecaster=forecaster)
     call.begun.add(region.id)
     return put_together(form.template, leaves)

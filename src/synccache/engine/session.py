@@ -49,7 +49,7 @@ class Session:
         gates: gate state; by branch, or under None where the branches share one.
         kept: (expert, branch or None, name) to what is kept of a tensor that the gate watches.
         held: (expert, branch, region id) to its anchors by stream.
-        shared: the decision of the current step that other branches follow.
+        shared: the decision of the current step that other branches follow; ``shared_ratios`` is what it rests on.
         lead: (expert, branch, tensors) of the deciding branch's latest output, if others are told from it.
         computed_at: step index of the last computed step, by branch or None.
         total: number of steps of the run, or None.
@@ -69,6 +69,7 @@ class Session:
         self.kept: dict[Place, Kept] = {}
         self.held: dict[Place, dict[str, History]] = {}
         self.shared: Decision | None = None
+        self.shared_ratios: tuple[tuple[float, ...], ...] | None = None
         self.lead: tuple[int, Hashable, list[Tensor]] | None = None
         self.computed_at: dict[Hashable, int] = {}
         self.total = total
@@ -102,6 +103,11 @@ class Session:
             if not held or min(h.times[0] for h in held.values()) < since:
                 return False
         return True
+
+    def told(self, expert: int, region: str, since: int) -> bool:
+        """Whether any branch has anchors of the region of that id at least as new as step ``since``."""
+        held = [h for (e, _, name), h in self.held.items() if e == expert and name == region]
+        return any(h.times and h.times[0] >= since for by_stream in held for h in by_stream.values())
 
     def note_error(self, step: Step, error: float | None) -> None:
         """Keep the step's error; those of several evaluations add up."""

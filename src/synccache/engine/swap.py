@@ -56,8 +56,13 @@ def bring_weights(module: nn.Module) -> None:
         group.onload_()
 
 
-def _refuse_to_be_traced(name: str) -> None:
+def _refuse_to_be_traced(name: str, inside_block: bool) -> None:
     # Traced through, a decision would be frozen into the graph, or compiled anew on every step.
+    if inside_block:
+        raise Conflict(
+            f"synccache is attached to the {name} inside a block that was compiled, and a compiled graph can't leave a "
+            "part of itself out. Choose a method that leaves out whole blocks, or don't compile them."
+        )
     raise Conflict(
         f"synccache is attached to this {name}, which is part of something larger that was compiled, and a compiled "
         "graph can't leave blocks out. Compile the repeated blocks in place instead: model.compile_repeated_blocks(), "
@@ -78,7 +83,7 @@ def _subclass(base: type) -> type:
         link = self.__dict__.get(LINK)
         run = super(sub, self).__call__
         if link is not None and torch.compiler.is_compiling():  # not so where the module itself is what is compiled
-            torch.compiler.disable(_refuse_to_be_traced)(base.__name__)
+            torch.compiler.disable(_refuse_to_be_traced)(base.__name__, hasattr(link, "part"))
         return run(*args, **kwargs) if link is None else link.call(run, args, kwargs)
 
     def __reduce_ex__(self: nn.Module, protocol: Any) -> Any:

@@ -202,6 +202,7 @@ class Context:
         mask: [B or 1, V] person weight of the video tokens, or None.
         grid: (t, h, w) of the video tokens, or None.
         offset: where the video tokens begin in the stream.
+        video: whether the stream holds the video tokens.
     """
 
     step: Step
@@ -210,6 +211,7 @@ class Context:
     mask: Tensor | None = None
     grid: tuple[int, int, int] | None = None
     offset: int = 0
+    video: bool = False
 
 
 class Split(Protocol):

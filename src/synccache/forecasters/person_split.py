@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..engine.history import add_forecast
 from ..engine.types import Context, Forecaster
-from .rule import Rule
+from .grouped import Grouped
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class TokenSplit:
 
 
 @dataclass(frozen=True)
-class ByPerson(Rule):
+class ByPerson(Grouped):
     """``F = M F_person + (1 - M) F_background``: a soft mask blends the two forecasts. Without a mask all is person."""
 
     person: Forecaster
@@ -40,9 +40,5 @@ class ByPerson(Rule):
     split = TokenSplit()
 
     @property
-    def anchors(self) -> int:
-        return max(self.person.anchors, self.background.anchors)
-
-    def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
-        rows = [rule.weights(times[: rule.anchors], t, context) for rule in (self.person, self.background)]
-        return torch.cat([torch.nn.functional.pad(row, (0, len(times) - row.shape[1])) for row in rows])
+    def rules(self) -> tuple[Forecaster, ...]:  # type: ignore[override]
+        return self.person, self.background

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch import Tensor
 
@@ -12,15 +13,28 @@ from ..engine.types import Action, Decision, Run, Seen, Step, Watch
 from .probe import Probe
 
 
+class Measure(Protocol):
+    """What a threshold adds up: the first ratio of what ``measure`` gives of the tensors that it ``watches``."""
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks run before it looks."""
+
+    @property
+    def watches(self) -> Mapping[str, Watch]: ...
+
+    def measure(self, seen: Seen) -> Tensor | None: ...
+
+
 @dataclass(frozen=True)
 class Threshold:
-    """Adds up the probe's errors; over ``threshold`` the step is computed and the sum starts again from 0.
+    """Adds up the measured errors; over ``threshold`` the step is computed and the sum starts again from 0.
 
     A step without an error (nothing to compare with) or with one that isn't finite is computed. The state is the sum.
     """
 
     threshold: float
-    measure_with: Probe = field(default_factory=Probe)
+    measure_with: Measure = field(default_factory=Probe)
     skips = True
 
     @property

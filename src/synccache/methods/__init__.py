@@ -7,6 +7,7 @@ import pkgutil
 from types import MappingProxyType
 
 from ..errors import InputError
+from .compose import composed, is_composed
 from .recipe import Recipe
 from .settings import COMMON, complete, unknown
 
@@ -16,11 +17,13 @@ RECIPES = MappingProxyType({recipe.name: recipe for recipe in _RECIPES})
 
 
 def find(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name, or composed as the name says (``"synccache+hicache"``; see ``methods/compose.py``).
 
     Raises:
         InputError: there is none; names the nearest.
     """
+    if is_composed(name):
+        return composed(name, RECIPES)
     if name not in RECIPES:
         raise InputError(unknown("method", name, RECIPES))
     return RECIPES[name]

@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from ..engine.method import Method
 from ..engine.types import Gate
 from ..gates import Last, MaxGap, Warmup
 
 Settings = Mapping[str, Any]
+Learn = Callable[[Any, Callable[[], Any], Settings], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Recipe:
         build: makes the method from complete settings (and the plan, if any, under ``"plan"``).
         models: defaults that differ by anatomy name.
         needs: what the user should provide for it to work as meant.
+        learn: makes a profile's tensors from what ``apply`` takes, a call that runs the pipeline once, and settings;
+            None: there is nothing to learn. ``build`` gets the ``Profile`` (or None) as the setting ``"profile"``.
     """
 
     name: str
@@ -39,11 +44,13 @@ class Recipe:
     models: Mapping[str, Settings] = field(default_factory=dict)
     needs: str = "nothing"
     year: int | None = None
+    learn: Learn | None = None
 
     def info(self) -> dict[str, Any]:
         """Everything but the code, as plain values."""
         names = ("name", "summary", "paper", "year", "gate", "scope", "forecaster", "needs")
-        return {**{n: getattr(self, n) for n in names}, "settings": dict(self.settings)}
+        known = {n: getattr(self, n) for n in names}
+        return {**known, "learns": self.learn is not None, "settings": dict(self.settings)}
 
 
 def protected(gate: Gate, s: Settings) -> Gate:

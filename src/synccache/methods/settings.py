@@ -32,6 +32,11 @@ def _indices(value: Any) -> bool:
     )
 
 
+def _polynomial(value: Any) -> bool:
+    number = _number(float("-inf"))[0]
+    return isinstance(value, str) or (isinstance(value, list | tuple) and bool(value) and all(map(number, value)))
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": _number(0),
     "computed_steps": _number(1, whole=True),
@@ -43,6 +48,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "boundaries": (_indices, "a list of block indices"),
     "decoupled": (lambda v: isinstance(v, bool), "True or False"),
     "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
+    "profile": (lambda v: isinstance(v, str | Path) or hasattr(v, "tensors"), "a profile file's path, or a Profile"),
+    "ratios": (lambda v: isinstance(v, str), "the name of published ratios"),
+    "coefficients": (_polynomial, "a list of numbers, highest power first, or the name of a published set"),
+    "front": _number(1, whole=True),
+    "back": _number(0, whole=True),
+    "probe": _number(1, whole=True),
+    "max_skips": _number(0, whole=True),
+    "upper": _number(1),
+    "residual": (lambda v: isinstance(v, bool), "True or False"),
     "contraction": _number(0, 2),
     "reach": _number(0),
     "person_gap": _number(1),
@@ -51,11 +65,57 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "order": _number(0, 6, whole=True),
     "sigma": _number(0, 1),
     "heun": (lambda v: isinstance(v, bool), "True or False"),
+    "attention": (lambda v: isinstance(v, bool), "True or False"),
+    "feed_forward": (lambda v: isinstance(v, bool), "True or False"),
+    "turn": _number(0),
+    "share": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
+    "refresh": (_indices, "a list of step indices"),
+    "blocks": (lambda v: isinstance(v, str) or (_indices(v) and len(v) > 0), "a list of block indices, or a name"),
+    "keep": _number(0, 1),
+    "clusters": _number(1, whole=True),
+    "variant": (
+        lambda v: v in ("average", "newest", "slopes", "polynomial"),
+        "'average', 'newest', 'slopes' or 'polynomial'",
+    ),
+    "beta": _number(0, 1),
+    "energy": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
+    "anchors": _number(1, whole=True),
+    "growth": _number(0),
+    "ridge": _number(0),
+    "centred": (lambda v: isinstance(v, bool), "True or False"),
     "steps": _number(1, whole=True),
     "branches": (lambda v: v in ("shared", "separate"), "'shared' or 'separate'"),
     "storage_dtype": (lambda v: isinstance(v, torch.dtype) and v.is_floating_point, "a floating-point torch.dtype"),
     "storage_device": (lambda v: isinstance(v, str | torch.device), "a device, such as 'cpu'"),
 }
+
+
+# What a setting says something about: when, where or how. A composed method takes it from the recipe that lends this.
+AXES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "threshold", "computed_steps", "mask_weight", "warmup", "last", "max_gap", "interval", "schedule", "ratios",
+            "coefficients", "front", "probe", "max_skips", "turn", "refresh", "growth",
+        ),
+        ("gate",),
+    ),
+    **dict.fromkeys(
+        (
+            "cache_ratio", "boundaries", "decoupled", "back", "residual", "attention", "feed_forward", "share",
+            "blocks",
+        ),
+        ("scope",),
+    ),
+    "plan": ("gate", "scope"),
+    **dict.fromkeys(
+        (
+            "contraction", "reach", "person_gap", "order", "sigma", "heun", "upper", "keep", "clusters", "variant",
+            "beta", "anchors", "energy", "ridge", "centred",
+        ),
+        ("forecaster",),
+    ),
+    "profile": ("gate", "scope", "forecaster"),
+}  # fmt: skip
 
 
 def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Plan:
 
     def check(self, anatomy: Anatomy) -> None:
         """Raise InputError unless the plan is of a model like this one."""
-        for key, known, value in self._differences(anatomy):
+        for key, known, value in differences(self.model, anatomy):
             raise InputError(
                 f"The plan was made for a model with {key} {known!r}, this one has {value!r}. Profile this model "
                 "(synccache plan, or synccache.profile) and use that plan."
@@ -86,11 +86,7 @@ class Plan:
 
     def fits(self, anatomy: Anatomy) -> bool:
         """Whether the plan is of a model like this one."""
-        return not self._differences(anatomy)
-
-    def _differences(self, anatomy: Anatomy) -> list[tuple[str, Any, Any]]:
-        both = [(key, self.model.get(key), value) for key, value in anatomy.identity().items()]
-        return [(k, known, v) for k, known, v in both if None not in (known, v) and known != v]
+        return not differences(self.model, anatomy)
 
     def _check(self, segments: int) -> None:
         if not 1 <= segments <= len(self.ends):
@@ -121,3 +117,9 @@ class Plan:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a whole plan ({error}). Make it anew with synccache plan.") from None
         return plan
+
+
+def differences(model: Mapping[str, Any], anatomy: Anatomy) -> list[tuple[str, Any, Any]]:
+    """(key, known, found) wherever the identity ``model`` and that of ``anatomy`` are both known and differ."""
+    both = [(key, model.get(key), value) for key, value in anatomy.identity().items()]
+    return [(k, known, v) for k, known, v in both if None not in (known, v) and known != v]

@@ -8,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..api import apply
 from ..engine.anatomy import Anatomy
 from ..engine.call import Call
+from ..engine.handle import Handle
 from ..engine.history import Anchor
 from ..engine.method import Method
 from ..engine.types import Region
-from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Never, Probe
 from ..scopes import Segments
 from .plan import Plan
+from .record import uncached
 
 
 class Instability:
@@ -95,34 +95,29 @@ def profile(
         >>> plan = synccache.profile(pipe, lambda: pipe(image=portrait, audio=speech, num_inference_steps=40))
         >>> plan.save("plan.json")
     """
-    method = Method(Never(Probe(mask_weight)), Segments(), Reuse(), "profile")
-    handle = apply(target, method, anatomy=anatomy, mask=mask, **settings)
-    engine, watch = handle.engine, Instability()
-    engine.on_anchor = watch.add
+    method, watch = Method(Never(Probe(mask_weight)), Segments(), Reuse(), "profile"), Instability()
 
-    def close(record: Any) -> None:
-        ends = [region.last for region in engine.regions[0]]
-        if watch.ends != ends:  # sites were found on the first call
-            watch.start(ends)
-        if record.step == 0:  # another run's residuals are no step before
-            watch.forget(record.branch)
-        watch.close_call()
+    def attach(handle: Handle) -> None:
+        engine = handle.engine
+        engine.on_anchor = watch.add
 
-    handle.on_step = close
-    watch.start([region.last for region in engine.regions[0]])
-    try:
-        with torch.no_grad():
-            call()
-        steps = handle.trace.steps()
-        found = handle.anatomy
-    finally:
-        handle.remove()
-    if len(steps) < 2:
-        raise InputError(f"The profiled call made {len(steps)} steps of the model; at least 2 are needed.")
-    scheduler = getattr(engine.pipeline, "scheduler", None)
+        def close(record: Any) -> None:
+            ends = [region.last for region in engine.regions[0]]
+            if watch.ends != ends:  # sites were found on the first call
+                watch.start(ends)
+            if record.step == 0:  # another run's residuals are no step before
+                watch.forget(record.branch)
+            watch.close_call()
+
+        handle.on_step = close
+        watch.start([region.last for region in engine.regions[0]])
+
+    handle = uncached(target, call, method, attach, anatomy=anatomy, mask=mask, **settings)
+    steps = handle.trace.steps()
+    scheduler = getattr(handle.engine.pipeline, "scheduler", None)
     sigmas = getattr(scheduler, "sigmas", None)
     return Plan(
-        model=found.identity(),
+        model=handle.anatomy.identity(),
         ends=tuple(watch.ends),
         gamma=tuple(tuple(row) for row in watch.gamma),
         errors=tuple(r.error for r in steps),

@@ -1,9 +1,11 @@
 """WHERE steps are filled in: one rule per file."""
 
+from .block_runs import BlockRuns
 from .modules import Modules
 from .nothing import Nothing
 from .segments import Segments, inner_sites
+from .spans import Spans
 from .whole_model import WholeModel
 from .whole_stack import WholeStack
 
-__all__ = ["Modules", "Nothing", "Segments", "WholeModel", "WholeStack", "inner_sites"]
+__all__ = ["BlockRuns", "Modules", "Nothing", "Segments", "Spans", "WholeModel", "WholeStack", "inner_sites"]

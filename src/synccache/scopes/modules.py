@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.anatomy import Anatomy
+from ..engine.anatomy import Anatomy, original_class
 from ..engine.types import Region
+from ..errors import UnsupportedModel
 
 ATTENTION = ("attn", "attention")
 
@@ -15,8 +16,9 @@ ATTENTION = ("attn", "attention")
 class Modules:
     """One output per module and block, before the block's gate scales it, which stays live; so do norms and sums.
 
-    Modules are found by name among a block's children. A block that holds none (attention written into its forward)
-    always runs.
+    Modules are found by name among a block's children (``Anatomy.parts``), cross-attention among them: where a block
+    hears its audio or text through a module of its own, that is stale on skipped steps. A block that holds none
+    (attention written into its forward) always runs.
 
     Args:
         attention, feed_forward: which kinds are filled in.
@@ -26,10 +28,23 @@ class Modules:
     feed_forward: bool = True
 
     def regions(self, anatomy: Anatomy, start: int, plan: Any = None) -> tuple[Region, ...]:
+        """One region for each module of the blocks from ``start`` on.
+
+        Raises:
+            UnsupportedModel: there is none.
+        """
         found = []
         for index in range(start, len(anatomy.blocks)):
             for part in anatomy.parts(index):
-                attends = any(word in part for word in ATTENTION)
+                attends = any(word in part.lower() for word in ATTENTION)
                 if self.attention if attends else self.feed_forward:
                     found.append(Region(f"block {index} {part}", (index,), "output", part))
+        if not found:
+            names = " and ".join(dict.fromkeys(original_class(block).__name__ for block in anatomy.blocks))
+            kinds = {"attention": self.attention, "feed-forward": self.feed_forward}
+            wanted = " or ".join(kind for kind, on in kinds.items() if on) or "such"
+            raise UnsupportedModel(
+                f"No {wanted} module was found by name among the children of {names}, so there is nothing to fill in "
+                "inside the blocks. Choose a method that leaves out whole blocks, such as 'interval'."
+            )
         return tuple(found)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine.anatomy import Anatomy
 from ..engine.types import Region
+from ..errors import InputError
 from .pieces import pieces
 
 
@@ -20,10 +21,20 @@ class WholeStack:
             and stale on skipped steps. The model's own code still runs those injections and their result is dropped, so
             a skipped step costs a little more than in a cache that replaces the loop; an injection after the last block
             stays live, since it lies outside the stack.
+        keep_last: so many blocks at the end always run (DBCache's Bn).
     """
 
     absorb: bool = True
+    keep_last: int = 0
 
     def regions(self, anatomy: Anatomy, start: int, plan: Any = None) -> tuple[Region, ...]:
+        count = len(anatomy.blocks)
+        end = count - self.keep_last
+        if start >= end:
+            raise InputError(
+                f"The first {start} and the last {self.keep_last} blocks always run, and {anatomy.name} has {count}, "
+                "so none is left to be cached. Let fewer run."
+            )
         value = "absorbed" if self.absorb else "residual"
-        return tuple(Region(f"blocks {p[0]}-{p[-1]}", p, value) for p in pieces(anatomy, start, anatomy.cuts))
+        parts = (tuple(i for i in p if i < end) for p in pieces(anatomy, start, anatomy.cuts))
+        return tuple(Region(f"blocks {p[0]}-{p[-1]}", p, value) for p in parts if p)

@@ -1,0 +1,141 @@
+"""One clip: its contenders are run in an order of its own, and judged against the uncached one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import cached
+from ..anatomies import find
+from ..metrics.fidelity import psnr
+from ..metrics.sync import sync
+from ..planner.boundaries import random_boundaries
+from ..portrait.data import to_pixels
+from ..portrait.pipeline import PortraitPipeline
+from ..portrait.render import measure_opening
+from ..scopes.segments import Segments, inner_sites
+from .contenders import REFERENCE, Contender
+from .heldout import HeldOut, silence
+from .overhead import ideal_speedup, identity_seconds
+
+Given = Mapping[str, Mapping[str, Any]]  # by contender: settings in the place of its own
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What one run gave: frames float32 [T, H, W, 3] in 0..1, and the row's own part."""
+
+    frames: np.ndarray
+    row: dict[str, Any]
+
+
+def measure_clip(
+    pipe: PortraitPipeline,
+    person: HeldOut,
+    other: HeldOut,
+    chosen: Sequence[Contender],
+    given: Given | None = None,
+    on_run: Callable[[Contender], None] | None = None,
+    repeats: int = 0,
+) -> list[dict[str, Any]]:
+    """A row for each contender; ``other`` lends its audio, ``on_run`` is called before each run.
+
+    ``repeats``: how often those that take as long as the reference are run again, spread over the others, for a median.
+    """
+    again = [c for c in chosen if c.full] * repeats
+    order = np.random.default_rng((7, person.index)).permutation(len(chosen) + len(again))
+    shots: dict[str, Shot] = {}
+    seconds = []
+    for at in order:
+        contender = [*chosen, *again][at]
+        if on_run and at < len(chosen):
+            on_run(contender)
+        shot = shoot(pipe, person, other, contender, (given or {}).get(contender.label))
+        shots.setdefault(contender.label, shot)
+        if contender.full:
+            seconds.append(shot.row["seconds"])
+    return _judge(person, chosen, shots, float(np.median(seconds)), identity_seconds(pipe, person))
+
+
+def shoot(
+    pipe: PortraitPipeline,
+    person: HeldOut,
+    other: HeldOut,
+    contender: Contender,
+    given: Mapping[str, Any] | None = None,
+) -> Shot:
+    """Run one contender, with ``given`` settings in the place of its own."""
+    clip = person.clip
+    base = {"clip": person.index, "contender": contender.label, "key": contender.key, "control": contender.control}
+    if contender.method is None:
+        still = np.repeat(clip.portrait[None].astype(np.float32) / 255, len(clip.frames), 0)
+        return Shot(still, {**base, "seconds": None, "computed_steps": 0})
+    heard = {"own": clip.features, "other": other.clip.features, "silence": silence(len(clip.frames))}[contender.speech]
+    seed = person.index + (500_000 if contender.reseeded else 0)
+    settings = dict(contender.settings if given is None else given)
+    if isinstance(settings.get("boundaries"), int):
+        settings["boundaries"] = _random_boundaries(pipe, settings["boundaries"])
+    with cached(pipe, contender.method, **settings) as handle:
+        if person.mask is not None:
+            handle.mask = torch.from_numpy(person.mask)
+        start = time.perf_counter()
+        video = pipe.denoise(to_pixels(clip.portrait)[None], heard[None], steps=contender.steps, seeds=[seed])
+        seconds = time.perf_counter() - start
+        trace = handle.trace
+        by = {d: [r.seconds for r in trace.of_run() if r.decision == d] for d in ("computed", "skipped")}
+        row = {
+            **base,
+            "seconds": seconds,
+            "computed_steps": trace.computed(),
+            "skipped_steps": trace.skipped(),
+            "bytes": trace.bytes_peak,
+            "probe_bytes": trace.probe_bytes_peak,
+            "skipped_cost": float(np.median(by["skipped"]) / np.median(by["computed"])) if by["skipped"] else None,
+        }
+    return Shot(((video[0] + 1) / 2).permute(1, 2, 3, 0).numpy(), row)
+
+
+def _random_boundaries(pipe: PortraitPipeline, seed: int) -> list[int]:
+    anatomy = find(pipe.transformer)
+    planned = Segments(0.4).regions(anatomy, 1)
+    return list(random_boundaries(inner_sites(anatomy, 1), len(planned), seed))
+
+
+def _judge(
+    person: HeldOut, chosen: Sequence[Contender], shots: Mapping[str, Shot], uncached: float, identity: float
+) -> list[dict[str, Any]]:
+    clip, reference = person.clip, shots[REFERENCE].frames
+    call = uncached / (2 * 40)
+    rows = []
+    for contender in chosen:
+        shot = shots[contender.label]
+        opening = measure_opening(_bytes(shot.frames), clip.mouth, clip.portrait)
+        found = sync(opening, clip.opening)
+        seconds = shot.row["seconds"]
+        row = {
+            **shot.row,
+            "speedup": None if seconds is None else uncached / seconds,
+            "psnr_frame_db": psnr(shot.frames, reference),
+            "psnr_person_db": psnr(shot.frames, reference, clip.person),
+            "psnr_mouth_db": psnr(shot.frames, reference, clip.mouth),
+            "opening": [float(v) for v in opening],
+            "true_opening": [float(v) for v in measure_opening(clip.frames, clip.mouth, clip.portrait)],
+            "sync": found["correlation"],
+            "lag": found["best_lag"],
+            "identity_call": identity / call,
+        }
+        if seconds is not None and row.get("skipped_steps"):
+            n, t = row["computed_steps"], row["computed_steps"] + row["skipped_steps"]
+            row["ideal_speedup"] = ideal_speedup(t, n, call, identity)
+            row["of_ideal"] = row["speedup"] / row["ideal_speedup"]
+        rows.append(row)
+    return rows
+
+
+def _bytes(frames: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,116 @@
+"""Many contenders: what they need first, the first clip timed alone, the others judged in several processes at once.
+
+Batches of clips gain nothing on a CPU, and in a batch the worst sample decides for all. So each clip runs by itself, on
+one core, as many at a time as there are cores. Seconds taken that way mean nothing: those of such a row are the first
+clip's, plus or minus its own number of computed steps at what a computed step costs over a skipped one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import cached
+from ..gates import Budget, threshold_for
+from ..methods import RECIPES, find
+from ..methods.compose import lenders
+from ..planner import learn_profile
+from ..portrait.data import to_pixels
+from ..portrait.pipeline import PortraitPipeline
+from ..portrait.transformer import PortraitConfig
+from .clip import Given, measure_clip
+from .contenders import REFERENCE, Contender
+from .heldout import HeldOut, held_out
+
+_PIPES: list[PortraitPipeline] = []  # of this process, if it is one of several
+
+
+def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender], out: Path) -> dict[str, dict]:
+    """Settings by contender, learnt on a clip that isn't measured: profiles, and thresholds for numbers of steps."""
+    given: dict[str, dict[str, Any]] = {}
+    errors: dict[str, Any] = {}
+    for contender in chosen:
+        if contender.method is None:
+            continue
+        recipe, settings = find(contender.method), dict(contender.settings)
+        for name in lenders(contender.method):
+            if RECIPES[name].learn is not None and "profile" in recipe.settings:
+                settings["profile"] = str(_profile(pipe, lender, name, out))
+        if "computed_steps" in settings and "threshold" in recipe.settings:
+            with cached(pipe, recipe.name, **settings) as handle:
+                gate: Any = handle.method.gate
+                if isinstance(gate, Budget) and gate.errors is None:
+                    if recipe.name not in errors:
+                        _run(pipe, lender)
+                        handle.reset()
+                        errors[recipe.name] = handle.engine.recorded[contender.steps]
+                    wanted = settings.pop("computed_steps")
+                    settings["threshold"] = threshold_for(gate.gate, errors[recipe.name], wanted)
+        if settings != contender.settings:
+            given[contender.label] = settings
+    return given
+
+
+def _profile(pipe: PortraitPipeline, lender: HeldOut, method: str, out: Path) -> Path:
+    path = out / f"profile-{method}.safetensors"
+    if not path.is_file():
+        mask = None if lender.mask is None else torch.from_numpy(lender.mask)
+        source = {"clip": f"held-out {lender.index}"}
+        learn_profile(pipe, method, lambda: _run(pipe, lender), mask=mask, source=source).save(path)
+    return path
+
+
+def _run(pipe: PortraitPipeline, person: HeldOut) -> None:
+    pipe.denoise(to_pixels(person.clip.portrait)[None], person.clip.features[None], seeds=[person.index])
+
+
+def measured_at_once(
+    model: Path | None, config: PortraitConfig, clips: Sequence[int], chosen: Sequence[Contender], given: Given
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """(clip, its rows) of each of ``clips``, as they get done."""
+    if not clips:
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = min(len(clips), os.cpu_count() or 1)
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(model,)) as pool:
+        jobs = {pool.submit(_one, index, config, chosen, given): index for index in clips}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin(model: Path | None) -> None:
+    torch.set_num_threads(1)
+    _PIPES[:] = [PortraitPipeline.load(model)]
+
+
+def _one(index: int, config: PortraitConfig, chosen: Sequence[Contender], given: Given) -> list[dict[str, Any]]:
+    person, other = held_out(2, config.frames, config.image_size, index)
+    return measure_clip(_PIPES[0], person, other, chosen, given)
+
+
+def as_timed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, those of later clips with the seconds that they would have taken where the first clip was timed."""
+    timed = {r["contender"]: r for r in rows if r["clip"] == 0}
+    uncached = timed[REFERENCE]["seconds"] * timed[REFERENCE]["speedup"]
+    step = uncached / timed[REFERENCE]["computed_steps"]
+    found = []
+    for row in rows:
+        own, like = dict(row), timed[row["contender"]]
+        if own["clip"] != 0 and like["seconds"] is not None:
+            skipped, computed = like["skipped_steps"], like["computed_steps"]
+            saved = step - (like["seconds"] - computed * step) / skipped if skipped else 0.0
+            own["seconds"] = like["seconds"] + (own["computed_steps"] - computed) * saved
+            own["speedup"] = uncached / own["seconds"]
+            for name in ("skipped_cost", "ideal_speedup", "of_ideal", "identity_call"):
+                own[name] = like.get(name)
+        found.append(own)
+    return found

@@ -1,0 +1,100 @@
+"""``synccache profile``: let a method learn what it needs from one uncached clip of the portrait model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..animation import Scene, prepare
+from ..animation.job import model_name
+from ..animation.profiling import loudest
+from ..animation.request import check_output, check_ranges
+from ..errors import InputError
+from ..planner import learn_profile
+from ..planner.learned import check_learns
+from ..portrait import GUIDANCE_SCALE
+from ..portrait.hearing import FRAME
+from ..portrait.pipeline import PortraitPipeline
+from .console import say, say_json, shown
+from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
+from .progress import CountBar
+
+EXAMPLES = """
+Examples:
+
+  synccache profile --method magcache --out profile.safetensors
+
+  synccache profile --method l2p --steps 30 --image me.jpg --audio hello.wav --out mine.safetensors
+
+  synccache animate ... --method magcache --profile profile.safetensors
+"""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The portrait model, what it is run on, and both in words."""
+
+    pipe: PortraitPipeline
+    scene: Scene
+    source: dict[str, Any]
+
+
+def profile(
+    method: Annotated[
+        str, typer.Option(metavar="NAME", help="Who learns; 'synccache methods --json' says which methods do.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The profile to write, .safetensors.")],
+    steps: Steps = 40,
+    image: Annotated[Path | None, typer.Option(metavar="PHOTO", help="By default the bundled portrait.")] = None,
+    audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="By default the bundled sentence.")] = None,
+    seed: Seed = 0,
+    guidance: Guidance = GUIDANCE_SCALE,
+    mask: Mask = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the method to learn for; repeatable."),
+    ] = None,
+    model: Model = None,
+    json_: Json = False,
+) -> None:
+    """Run the portrait model uncached on one clip, and keep what a method learns from it."""
+    check_ranges(steps=steps, seed=seed, guidance_scale=guidance)
+    check_learns(method)
+    if out.suffix.lower() != ".safetensors":
+        raise InputError(f"The profile {out} must end in .safetensors, since it is written as such.")
+    check_output(out, image, audio, mask, model)
+    settings = settings_from(set_ or [])
+    with portrait_clip(image, audio, mask, model) as clip:
+        source = {**clip.source, "seed": seed, "guidance_scale": guidance}
+        speech = loudest(clip.scene.speech, clip.pipe.transformer.config.frames * FRAME)
+        with CountBar("profiling", shown=not json_) as bar:
+            run: dict[str, Any] = {"steps": steps, "guidance_scale": guidance, "seed": seed, "on_step": bar}
+            made = learn_profile(
+                clip.pipe, method, lambda: clip.pipe(clip.scene.portrait, speech, **run), source=source,
+                mask=clip.scene.person, **settings,
+            )  # fmt: skip
+    made.save(out)
+    learnt = {name: list(tensor.shape) for name, tensor in made.tensors.items()}
+    if json_:
+        say_json({"profile": str(out), "method": method, "steps": made.steps, "tensors": learnt, "source": source})
+        return
+    say(f"{method} learnt from {made.steps} steps: " + ", ".join(f"{n} {shape}" for n, shape in learnt.items()))
+    say(f"profile: {shown(out)}")
+
+
+@contextmanager
+def portrait_clip(image: Path | None, audio: Path | None, mask: Path | None, model: Path | None) -> Iterator[Clip]:
+    """The model on a photo and a recording, the bundled ones where none are given."""
+    with ExitStack() as stack:
+        assets = files("synccache.portrait") / "assets"
+        photo = image or stack.enter_context(as_file(assets / "astronaut.jpg"))
+        sound = audio or stack.enter_context(as_file(assets / "demo.ogg"))
+        pipe = PortraitPipeline.load(model)
+        scene = prepare(photo, sound, pipe.transformer.config.image_size, mask=mask)
+        yield Clip(pipe, scene, {"model": model_name(model), "image": photo.name, "audio": sound.name})

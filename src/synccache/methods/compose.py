@@ -1,0 +1,118 @@
+"""Methods composed by name: the gate of one recipe, the scope of another, the forecaster of a third.
+
+``"synccache+hicache"``: gate and scope of the first, forecaster of the second.
+``"gate=synccache,scope=whole-stack,forecaster=foca"``: each from the named recipe; those left out from the gate's.
+
+A setting belongs to the part that it says something about (``settings.AXES``) and has the default, also the model's,
+of the recipe that lends this part; one that several parts share (``plan``) goes to all of them, with the default of
+the first that has it: gate, scope, forecaster. A profile goes to the parts whose method has learnt it. Settings of
+parts that aren't lent are unknown to the composed method.
+Guidance (other branches filled in from the deciding one's output) goes with the gate's recipe, as it is by default;
+where that recipe fills in nothing else, the forecaster predicts these branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..engine.method import Method
+from ..errors import InputError
+from ..scopes import Nothing
+from .recipe import Recipe, Settings
+from .settings import AXES, unknown
+
+PARTS = ("gate", "scope", "forecaster")
+# Settings without which their recipes can't be built, and which have no bearing on the other parts that these lend.
+STAND_INS: dict[str, Any] = {"schedule": [0], "blocks": [0]}
+
+
+def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
+    """The recipe that ``name`` describes; InputError where there is none or it can't lend what it is asked for."""
+    lent = {part: _lender(part, of, recipes) for part, of in _read(name).items()}
+    gate, scope, how = (lent[part] for part in PARTS)
+    models = dict.fromkeys(model for recipe in lent.values() for model in recipe.models)
+    needs = dict.fromkeys(r.needs for r in lent.values() if r.needs != "nothing")
+    return Recipe(
+        name=name,
+        summary=f"The gate of {gate.name}, the scope of {scope.name}, the forecaster of {how.name}.",
+        paper="composed",
+        gate=gate.gate,
+        scope=scope.scope,
+        forecaster=how.forecaster,
+        settings=_own({part: recipe.settings for part, recipe in lent.items()}),
+        build=lambda s: _build(name, lent, s),
+        models={m: _own({part: r.models.get(m, {}) for part, r in lent.items()}) for m in models},
+        needs="; ".join(needs) or "nothing",
+    )
+
+
+def is_composed(name: str) -> bool:
+    return "+" in name or "=" in name
+
+
+def lenders(name: str) -> tuple[str, ...]:
+    """Names of the recipes that a method's name is made of: itself, where it isn't composed."""
+    return tuple(dict.fromkeys(_read(name).values())) if is_composed(name) else (name,)
+
+
+def axes(setting: str) -> tuple[str, ...]:
+    """The parts that a setting says something about; all of them where nobody has said."""
+    return AXES.get(setting, PARTS)
+
+
+def _read(name: str) -> dict[str, str]:
+    """Part to recipe, complete."""
+    if "=" not in name:
+        names = [n.strip() for n in name.split("+")]
+        if len(names) != 2 or not all(names):
+            raise InputError(
+                f"{name!r} must name two methods, gate and scope of the first and forecaster of the second."
+            )
+        return {"gate": names[0], "scope": names[0], "forecaster": names[1]}
+    found: dict[str, str] = {}
+    for pair in name.split(","):
+        part, _, of = (text.strip() for text in pair.partition("="))
+        if part not in PARTS:
+            raise InputError(unknown(f"part of the method {name!r}", part, PARTS))
+        if not of or part in found:
+            raise InputError(f"In {name!r} each part is given once, as in {part}=synccache.")
+        found[part] = of
+    if "gate" not in found:
+        raise InputError(f"{name!r} has no gate. Start with gate=NAME; parts left out are of that method.")
+    return {part: found.get(part, found["gate"]) for part in PARTS}
+
+
+def _lender(part: str, name: str, recipes: Mapping[str, Recipe]) -> Recipe:
+    if name not in recipes:
+        raise InputError(unknown("method", name, recipes))
+    if recipes[name].paper == "control":
+        raise InputError(f"{name!r} is a control that leaves nothing out, so it has no {part} to lend.")
+    return recipes[name]
+
+
+def _own(given: Mapping[str, Settings]) -> dict[str, Any]:
+    """Of each part's settings those that belong to it; the first part's where several have one."""
+    settings: dict[str, Any] = {}
+    for part in PARTS:
+        settings = {**{k: v for k, v in given[part].items() if part in axes(k)}, **settings}
+    return settings
+
+
+def _build(name: str, lent: Mapping[str, Recipe], s: Settings) -> Method:
+    """Build each recipe with its own settings, and take from each its part."""
+    made = {}
+    for part, recipe in lent.items():
+        given = {k: s[k] for k in recipe.settings if k in s and part in axes(k)}
+        if getattr(given.get("profile"), "method", recipe.name) != recipe.name:
+            given["profile"] = None
+        others = {k: v for k, v in STAND_INS.items() if k in recipe.settings and part not in axes(k)}
+        made[part] = recipe.build({**s, **recipe.settings, **others, **given})
+    gate, scope, how = (made[part] for part in PARTS)
+    method = Method(gate.gate, scope.scope, how.forecaster, name, guidance=gate.guidance)
+    if not isinstance(method.scope, Nothing):
+        return method
+    if method.guidance is None or lent["scope"] is not lent["gate"]:
+        raise InputError(f"{lent['scope'].name!r} fills in guidance branches only, so it has no scope to lend.")
+    return replace(method, guidance=method.forecaster)

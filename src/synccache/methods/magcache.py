@@ -1,0 +1,94 @@
+"""MagCache: skip until the residual's magnitude must have drifted too far.
+
+Paper: MagCache, arXiv 2506.09045, NeurIPS 2025.
+Formula: ``P <- P gamma_i``, ``E <- E + |1 - P|`` since the last computed step; a step is skipped while
+``E < threshold``, and at most ``max_gap - 1`` (the paper's K) in a row. gamma_i is the mean over tokens of
+``|R_i| / |R_{i-1}|``, R the whole stack's residual of the conditional branch. The first fifth of a run is computed.
+The ratios are a profile's, or else published ones by name (``ratios="wan2.1-t2v-14b"``); for a run of another length
+the nearest of them are taken. HunyuanVideo's are found by themselves; Wan's have to be named, since its models look
+alike. The release keeps P and E of both guidance branches apart, with ratios that differ from the fourth digit on; here
+the conditional branch decides for both.
+Cost of a skipped step: embedding, head (and injections, whose result is dropped). Memory: one tensor per branch.
+Use it where one run can be profiled and speed must not hang on the content: its schedule is the same for everything
+that is generated. The ratios fall at the end of a run: little is skipped there. ``decoupled=True`` keeps injections
+live.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.method import Method
+from ..errors import InputError
+from ..forecasters import Reuse
+from ..gates import Magnitudes
+from ..scopes import WholeStack
+from .recipe import Recipe, Settings, protected
+
+
+def build(s: Settings) -> Method:
+    skips = s["max_gap"] - 1 if s["max_gap"] else None
+    gate = Magnitudes(_ratios(s), s["threshold"], skips)
+    scope = WholeStack(absorb=not s["decoupled"])
+    return Method(protected(gate, {**s, "max_gap": None}), scope, Reuse(), "magcache")
+
+
+def published() -> dict[str, tuple[float, ...]]:
+    """Released ratios by name; ``data/magcache.json`` says where each comes from."""
+    text = (files("synccache.methods") / "data" / "magcache.json").read_text(encoding="utf-8")
+    return {name: tuple(map(float, entry["ratios"])) for name, entry in json.loads(text)["released"].items()}
+
+
+def magnitude_ratios(residuals: Tensor) -> Tensor:
+    """[T] float64, the first 1: the mean over tokens of ``|R_i|_2 / |R_{i-1}|_2`` of residuals [T, n, D]."""
+    sizes = residuals.double().norm(dim=-1)
+    before, now = sizes[:-1], sizes[1:]
+    known = before > 0
+    means = torch.where(known, now / before.where(known, torch.ones(())), 0).sum(-1) / known.sum(-1).clamp(min=1)
+    return torch.cat([torch.ones(1, dtype=torch.float64), means])
+
+
+def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+    from ..planner.record import record
+
+    features = record(target, call, scope=WholeStack(absorb=not s["decoupled"]), **s).features.values()
+    video = [f for f in features if f.shape == next(iter(features)).shape]  # HunyuanVideo's stack has two parts
+    return {"ratios": magnitude_ratios(torch.stack(video).sum(0))}
+
+
+def _ratios(s: Settings) -> tuple[float, ...]:
+    if s["profile"] is not None:
+        return tuple(s["profile"].tensor("ratios").tolist())
+    known = published()
+    if s["ratios"] in known:
+        return known[s["ratios"]]
+    wrong = "" if s["ratios"] is None else f" ratios={s['ratios']!r} are not among the published ones."
+    raise InputError(
+        f"The method 'magcache' needs to know how the residual's magnitude changes.{wrong} Give profile=... (made by "
+        f"synccache profile --method magcache) or published ratios=..., one of {', '.join(known)}."
+    )
+
+
+RECIPE = Recipe(
+    name="magcache",
+    summary="Skips while the residual's magnitude, by ratios measured once, has hardly drifted.",
+    paper="MagCache, arXiv 2506.09045, NeurIPS 2025",
+    year=2025,
+    gate="drift of the residual's magnitude, accumulated",
+    scope="whole stack",
+    forecaster="reuse",
+    settings={
+        "threshold": 0.12, "max_gap": 5, "warmup": 0.2, "last": None, "decoupled": False, "ratios": None,
+        "profile": None,
+    },
+    build=build,
+    models={"hunyuan-video": {"ratios": "hunyuan-video-720p", "threshold": 0.24, "max_gap": 7}},
+    needs="a profile, or published ratios (Wan, HunyuanVideo)",
+    learn=learn,
+)  # fmt: skip

@@ -1,0 +1,108 @@
+"""TeaCache: skip while the time embedding, through a fitted polynomial, says that the output hardly changes.
+
+Paper: TeaCache ("Timestep Embedding Tells"), arXiv 2411.19108, CVPR 2025.
+Formula: ``e = p(mean|s - s_before| / mean|s_before|)``, s the signal that the first block receives, is added up; over
+``threshold`` the step is computed and the sum starts again, else the whole stack's residual is reused.
+Cost of a skipped step: embedding, head, and injections, whose result is dropped. Memory: one tensor per stream and
+branch, and a time embedding.
+Use it as the best known baseline. A time embedding depends on the timestep alone, so the steps that it computes are
+the same for every video with one schedule and can be known in advance: it can't see content, and long skips hurt. Not
+where conditioning enters between the blocks (speech): stale on skipped steps, unless ``decoupled=True``.
+Coefficients: a list, highest power first, or the name of a set in ``data/teacache.json``, which tells what each was
+fitted on. The release fits p to three signals. Wan's blocks receive the projected embedding, so the sets of its "ret"
+mode fit here, and by default that of the 14-billion text-to-video model (others: ``coefficients="wan2.1-..."``);
+CogVideoX's receive the time embedding (by default the set of 5b). Sets on the first block's modulated input
+(HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) serve where the anatomy gives that as ``signal``. Without a set p is the
+identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
+Defaults: where a set is known, the release's slower threshold, warm-up and last step; else its first and last step.
+On the built-in portrait model 0.069, the identity's threshold for 12 of 40 steps.
+Limit: half precision rounds small changes of the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.document import read_document
+from ..engine.method import Method
+from ..errors import InputError
+from ..forecasters import Reuse
+from ..gates import Signal
+from ..scopes import Nothing, WholeStack
+from .measuring import SUMMED, summing_gate
+from .recipe import Recipe, Settings
+from .settings import unknown
+
+_FILE = read_document(Path(__file__).parent / "data" / "teacache.json", "synccache.teacache", 1)
+SETS: dict[str, dict[str, Any]] = _FILE["sets"]
+
+
+def coefficients(s: Settings) -> tuple[float, ...]:
+    """The polynomial's, highest power first: the profile's if there is one.
+
+    Raises:
+        InputError: a name that no set has.
+    """
+    given = s["coefficients"] if s["profile"] is None else s["profile"].tensors["coefficients"].tolist()
+    if isinstance(given, str):
+        if given not in SETS:
+            raise InputError(unknown("set of coefficients", given, SETS))
+        given = SETS[given]["coefficients"]
+    return (1.0, 0.0) if given is None else tuple(float(c) for c in given)
+
+
+def build(s: Settings) -> Method:
+    gate = summing_gate(s, Signal(coefficients(s)))
+    return Method(gate, WholeStack(absorb=not s["decoupled"]), Reuse(), "teacache")
+
+
+def fitted(signals: Tensor, changes: Tensor, degree: int = 4) -> Tensor:
+    """[degree + 1] float64, highest power first: the polynomial nearest to ``changes`` [n] at ``signals`` [n].
+
+    Least squares; where n is too small for the degree, its highest coefficients are 0.
+    """
+    x, y = signals.double(), changes.double()
+    scale = x.abs().max().clamp(min=1e-12)
+    powers = torch.arange(min(degree, len(x) - 1), -1, -1)
+    found = torch.linalg.lstsq((x / scale)[:, None] ** powers, y[:, None], driver="gelsd").solution[:, 0]
+    return torch.cat([torch.zeros(degree + 1 - len(powers), dtype=torch.float64), found / scale**powers])
+
+
+def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+    from ..planner.record import record
+
+    recording = record(target, call, scope=Nothing(), **s)
+    both = zip(recording.signals, recording.changes, strict=False)
+    known = [pair for pair in both if None not in pair]
+    if not known:
+        raise InputError("No change of a time embedding was seen: the first block is called with none that is known.")
+    pairs = torch.tensor(known, dtype=torch.float64)
+    return {"coefficients": fitted(pairs[:, 0], pairs[:, 1])}
+
+
+def _published(name: str) -> Settings:
+    known = SETS[name]
+    return {"coefficients": name, "threshold": known["thresholds"][0], **{n: known[n] for n in ("warmup", "last")}}
+
+
+RECIPE = Recipe(
+    name="teacache",
+    summary="Skips while the time embedding, through a fitted polynomial, says that the output hardly changes.",
+    paper="TeaCache, arXiv 2411.19108, CVPR 2025",
+    year=2025,
+    gate="time embedding's change through a polynomial, accumulated",
+    scope="whole stack",
+    forecaster="reuse",
+    settings={
+        **SUMMED, "threshold": 0.1, "coefficients": None, "decoupled": False, "warmup": 1, "last": 1, "profile": None,
+    },
+    build=build,
+    models={"portrait": {"threshold": 0.069}} | {a: _published(name) for a, name in _FILE["anatomies"].items()},
+    needs="coefficients fitted on the model: a profile, or published ones (Wan, CogVideoX)",
+    learn=learn,
+)  # fmt: skip

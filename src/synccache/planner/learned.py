@@ -1,0 +1,233 @@
+"""A profile: what a method learnt about a model from one uncached run, as a safetensors file."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine.anatomy import Anatomy
+from ..engine.handle import handle_of
+from ..errors import InputError
+from .plan import differences
+
+SCHEMA, VERSION, LIMIT = "synccache.profile", 1, 256 * 2**20
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What a method learnt.
+
+    Attributes:
+        method: whose it is.
+        model: the identity that a model must have to use it (``Anatomy.identity``).
+        tensors: what was learnt, by the method's own names.
+        timesteps: of the run, as the transformer was called with.
+        scheduler: its class name, if there was one.
+        source: what it was learnt from, in words.
+    """
+
+    method: str
+    model: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    timesteps: tuple[float, ...]
+    scheduler: str | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        return len(self.timesteps)
+
+    def tensor(self, name: str) -> Tensor:
+        """One of the ``tensors``.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in self.tensors:
+            has = ", ".join(map(repr, self.tensors)) or "nothing"
+            raise InputError(f"The profile of {self.method!r} has no {name!r}, only {has}. {_make(self.method)}")
+        return self.tensors[name]
+
+    def check(self, anatomy: Anatomy, method: str | None = None) -> None:
+        """Raise InputError unless it is of a model like this one, and of ``method`` or of a part of it (``"a+b"``)."""
+        if method is not None and not self.serves(method):
+            raise InputError(f"The profile is of the method {self.method!r}, not of {method!r}. {_make(method)}")
+        for key, known, value in differences(self.model, anatomy):
+            raise InputError(
+                f"The profile was made for a model with {key} {known!r}, this one has {value!r}. {_make(self.method)}"
+            )
+
+    def fits(self, anatomy: Anatomy) -> bool:
+        """Whether it is of a model like this one."""
+        return not differences(self.model, anatomy)
+
+    def serves(self, method: str) -> bool:
+        return self.method in methods_in(method)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it; an existing file is replaced only by a whole one."""
+        from safetensors import SafetensorError  # only here, so that the core imports torch alone
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        header = {
+            "schema": SCHEMA, "version": VERSION, "method": self.method, "model": dict(self.model),
+            "scheduler": self.scheduler, "steps": self.steps, "timesteps": list(self.timesteps),
+            "source": dict(self.source),
+        }  # fmt: skip
+        part = path.with_name(path.name + ".part")
+        try:
+            tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self.tensors.items()}
+            save_file(tensors, str(part), {"synccache": json.dumps(header)})
+            part.replace(path)
+        except (OSError, SafetensorError) as error:
+            part.unlink(missing_ok=True)
+            raise InputError(f"{path} can't be written ({getattr(error, 'strerror', None) or error}).") from None
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, method: str | None = None) -> Profile:
+        """Read a profile file.
+
+        Raises:
+            InputError: it is missing, no profile of this version, or damaged; or of another method than ``method``.
+        """
+        path = Path(path)
+        header, tensors = _read(path)
+        if header.get("schema") != SCHEMA:
+            raise InputError(f"{path} holds {header.get('schema', 'no schema')!r}, not {SCHEMA!r}. {_make(method)}")
+        if header.get("version") != VERSION:
+            found = header.get("version")
+            raise InputError(f"{path} has version {found!r}; this synccache reads version {VERSION}. {_make(method)}")
+        damage = _damage(header, tensors)
+        if damage:
+            raise InputError(f"{path} is a damaged profile ({damage}). {_make(method)}")
+        names = ("method", "model", "scheduler", "source")
+        profile = cls(
+            **{n: header[n] for n in names}, tensors=tensors, timesteps=tuple(map(float, header["timesteps"]))
+        )
+        if method is not None and not profile.serves(method):
+            raise InputError(
+                f"{path} is a profile of the method {profile.method!r}, not of {method!r}. {_make(method)}"
+            )
+        return profile
+
+
+def methods_in(name: str) -> list[str]:
+    """The methods that a name is made of: ``"a"``, ``"a+b"`` or ``"gate=a,scope=b"``."""
+    return [word.strip() for word in re.split(r"[+,=]", name)]
+
+
+def learn_profile(
+    target: Any,
+    method: str,
+    call: Callable[[], Any],
+    *,
+    anatomy: Anatomy | None = None,
+    source: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Profile:
+    """Let a method learn what it needs from one uncached run.
+
+    Args:
+        target: as for ``apply``; nothing is left attached.
+        method: a name from ``methods()`` whose ``info()["learns"]`` is true.
+        call: runs the pipeline once.
+        anatomy: as for ``apply``.
+        source: kept in the profile: what it was learnt from.
+        settings: the method's and the engine's (``mask``, ``steps``).
+
+    Raises:
+        InputError: the method learns nothing, or ``call`` made less than two steps of the model.
+
+    Example:
+        >>> profile = learn_profile(pipe, "magcache", lambda: pipe(image=portrait, audio=speech))
+        >>> profile.save("profile.safetensors")
+    """
+    from .. import anatomies, api  # which read profiles, and so import this module
+
+    recipe, learn = check_learns(method)
+    model = api.transformers_of(target)[0]
+    known = anatomy or anatomies.find(model)
+    complete = {**api.recipes.complete(recipe, settings, known.name), "anatomy": anatomy}
+    seen: dict[str, Any] = {"model": known.identity(), "timesteps": ()}
+
+    def watched() -> Any:
+        result = call()
+        handle = handle_of(model)
+        if handle is not None and handle.trace.records:
+            steps = tuple(r.timestep for r in handle.trace.steps(0) if r.evaluation == 0)
+            seen.update(model=handle.anatomy.identity(), timesteps=steps)
+        return result
+
+    tensors = dict(learn(target, watched, complete))
+    scheduler = getattr(target, "scheduler", None)
+    name = None if scheduler is None else type(scheduler).__name__
+    return Profile(method=recipe.name, tensors=tensors, scheduler=name, source=source or {}, **seen)
+
+
+def check_learns(method: str) -> tuple[Any, Callable[..., Mapping[str, Tensor]]]:
+    """The recipe of that name and how it learns.
+
+    Raises:
+        InputError: there is none, or it learns nothing.
+    """
+    from ..methods import RECIPES, find
+
+    recipe = find(method)
+    if recipe.learn is None:
+        able = ", ".join(name for name, other in RECIPES.items() if other.learn is not None)
+        raise InputError(f"The method {method!r} learns nothing from a run, so it takes no profile. These do: {able}.")
+    return recipe, recipe.learn
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a safetensors file."""
+    from safetensors import safe_open
+
+    if not path.is_file():
+        raise InputError(f"There is no file {path}. A profile made by synccache profile was expected there.")
+    if path.stat().st_size > LIMIT:
+        raise InputError(f"{path} has {path.stat().st_size} bytes; a profile has at most {LIMIT}.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get("synccache", "{}")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:  # whatever a damaged file leads to
+        raise InputError(f"{path} is not a readable safetensors file ({error}). {_make(None)}") from None
+    try:
+        header = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        header = None
+    return header if isinstance(header, dict) else {}, tensors
+
+
+def _damage(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | None:
+    """What is wrong with the header or the tensors, or None."""
+    for name, kind in (("method", str), ("model", dict), ("steps", int), ("timesteps", list), ("source", dict)):
+        if not isinstance(header.get(name), kind):
+            return f"its header has no {name}"
+    if not isinstance(header.get("scheduler", 0), str | None):
+        return "its header has no scheduler"
+    times = header["timesteps"]
+    if len(times) != header["steps"] or not all(isinstance(t, int | float) and math.isfinite(t) for t in times):
+        return f"{len(times)} timesteps for {header['steps']} steps"
+    for name, tensor in tensors.items():
+        if tensor.dtype not in DTYPES:
+            return f"{name} is of {tensor.dtype}"
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            return f"{name} is not finite"
+    return None if tensors else "it holds no tensor"
+
+
+def _make(method: str | None) -> str:
+    return f"Make one with: synccache profile --method {method or 'NAME'} --out profile.safetensors"

@@ -1,0 +1,82 @@
+"""The methods suite: every recipe is in it, what it needs is learnt first, later clips get the timed one's seconds."""
+
+import json
+
+import pytest
+import torch
+
+from synccache.bench import of_methods, run
+from synccache.bench.contenders import REFERENCE, of_method
+from synccache.bench.spread import as_timed
+from synccache.cli import main
+from synccache.methods import RECIPES, complete, find
+from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+
+TINY = PortraitConfig(
+    image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=4, inject_after=(0, 1, 3), frames=4
+)
+
+
+@pytest.mark.parametrize("name", [n for n, r in RECIPES.items() if r.paper != "control"])
+def test_every_method_stands_at_three_settings_that_it_takes(name):
+    contenders = of_method(RECIPES[name])
+    assert len({c.key for c in contenders}) == len({c.label for c in contenders}) >= 3
+    for contender in contenders:
+        complete(RECIPES[name], contender.settings, "portrait")
+
+
+def test_the_suite_has_its_controls_and_unique_labels():
+    for quick in (False, True):
+        chosen = of_methods(RECIPES.values(), quick)
+        assert len({c.label for c in chosen}) == len(chosen) and chosen[0].label == REFERENCE
+        assert {"still picture", "another clip's audio"} <= {c.label for c in chosen if c.control and not c.curve}
+        assert sum(c.curve == "fewer-steps" for c in chosen) >= 2
+        assert {c.method for c in chosen} >= {n for n, r in RECIPES.items() if r.paper != "control"}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    torch.manual_seed(0)
+    model, out = PortraitTransformer(TINY), tmp_path_factory.mktemp("methods")
+    torch.nn.init.normal_(model.change_out.weight, std=0.02)
+    model.save(out / "tiny.safetensors")
+    chosen = of_methods([find(n) for n in ("interval", "dicache", "l2p", "synccache+hicache")], quick=True)
+    return out, chosen, run("methods", out, clips=2, model=out / "tiny.safetensors", contenders=chosen)
+
+
+def test_every_clip_has_a_row_of_every_contender_and_the_seconds_of_the_timed_one(measured):
+    out, chosen, document = measured
+    rows = {(r["clip"], r["contender"]): r for r in document["rows"]}
+    assert set(rows) == {(clip, c.label) for clip in (0, 1) for c in chosen}
+    for label in ("interval 1/5", "l2p 1/7"):  # their steps don't hang on the clip
+        assert rows[0, label]["computed_steps"] == rows[1, label]["computed_steps"] < 20
+        assert rows[0, label]["seconds"] == rows[1, label]["seconds"]
+        assert rows[0, label]["psnr_mouth_db"] != rows[1, label]["psnr_mouth_db"]
+    assert 1 < rows[0, "dicache @10"]["computed_steps"] < 40
+    assert {p.name for p in out.glob("profile-*")} == {"profile-l2p.safetensors"}
+    assert "| l2p 1/7 |" in (out / "bench.md").read_text() and (out / "bench.png").stat().st_size > 10_000
+
+
+def test_a_second_run_has_nothing_left_to_do(measured):
+    out, chosen, document = measured
+    again = run("methods", out, clips=2, model=out / "tiny.safetensors", contenders=chosen)
+    assert json.dumps(again["rows"]) == json.dumps(document["rows"])
+
+
+def test_more_computed_steps_take_longer_by_what_a_computed_step_costs_over_a_skipped_one():
+    def row(clip, contender, computed, skipped, seconds, speedup):
+        own = {"clip": clip, "contender": contender, "computed_steps": computed, "skipped_steps": skipped}
+        return {**own, "seconds": seconds, "speedup": speedup}
+
+    rows = [row(0, REFERENCE, 40, 0, 40.0, 1.0), row(0, "a", 10, 30, 16.0, 2.5)]  # 1 s a computed step, 0.2 a skipped
+    rows += [row(1, REFERENCE, 40, 0, 99.0, 1.0), row(1, "a", 15, 25, 77.0, 9.9)]
+    found = as_timed(rows)
+    assert [r["seconds"] for r in found] == pytest.approx([40, 16, 40, 20])
+    assert found[3]["speedup"] == pytest.approx(2.0) and found[:2] == rows[:2]
+
+
+def test_methods_can_be_chosen_for_this_suite_only(tmp_path, capsys):
+    assert main(["bench", "--suite", "core", "--out", str(tmp_path), "--method", "foca"]) == 2
+    assert main(["bench", "--suite", "methods", "--out", str(tmp_path), "--method", "fooca"]) == 2
+    said = capsys.readouterr().err
+    assert "chooses from the methods suite" in said and "Did you mean 'foca'" in said

@@ -1,0 +1,319 @@
+"""Outputs filled in: of modules inside blocks that run, of a model that doesn't, of other guidance branches."""
+
+import pytest
+import torch
+from torch import nn
+from toys import AddModel, Pipeline, Video
+
+import synccache
+from synccache import InputError, Method, UnsupportedModel
+from synccache.forecasters import Lagrange, Reuse
+from synccache.gates import Interval, Listed, Probe, Threshold
+from synccache.scopes import Modules, Nothing, WholeModel
+
+X = torch.full((1, 2, 3), 20.0)
+
+
+class Part(nn.Module):
+    """Gives ``weight * level`` for every element, as a tensor, or in whatever ``wrap`` makes of it."""
+
+    def __init__(self, weight, wrap):
+        super().__init__()
+        self.weight, self.wrap, self.calls = weight, wrap, 0
+
+    def forward(self, x, level):
+        self.calls += 1
+        return self.wrap(torch.ones_like(x) * (self.weight * level).to(x.dtype))
+
+
+class Gated(nn.Module):
+    """``x + gate * attn + live``: the gate and what is added live belong to the step, the module is what is cached."""
+
+    def __init__(self, weight, wrap=lambda out: out, read=lambda out: out, times=1):
+        super().__init__()
+        self.attn, self.read, self.times, self.calls = Part(weight, wrap), read, times, 0
+
+    def forward(self, hidden_states, level, gate, live):
+        self.calls += 1
+        for _ in range(self.times):
+            out = self.read(self.attn(hidden_states, level))
+            out *= gate  # in place: an anchor that weren't a copy would change with it
+        return hidden_states + out + live
+
+
+class GatedModel(nn.Module):
+    def __init__(self, **block):
+        super().__init__()
+        self.blocks = nn.ModuleList(Gated(w, **block) for w in (1.0, 10.0))
+
+    def forward(self, hidden_states, timestep, level, gate=1.0, live=0.0):
+        for block in self.blocks:
+            hidden_states = block(hidden_states, level, gate, live)
+        return hidden_states
+
+
+def call(model, timestep, level, x=X, **more):
+    with torch.no_grad():
+        return model(x.clone(), torch.tensor([float(timestep)]), torch.tensor(level, dtype=torch.float32), **more)
+
+
+def value(model, *args, **more):
+    (number,) = call(model, *args, **more).unique().tolist()
+    return number
+
+
+def listed(*steps, scope=None, forecaster=None, guidance=None):
+    return Method(Listed(frozenset(steps)), scope or Modules(), forecaster or Reuse(), guidance=guidance)
+
+
+# -- modules ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_block_runs_and_its_module_does_not():
+    model = GatedModel()
+    with synccache.cached(model, listed(0)) as handle:
+        assert value(model, 1000, 3, gate=4.0) == 20 + 4 * 33
+        assert value(model, 900, 99, gate=2.0, live=5.0) == 20 + 2 * 33 + 2 * 5  # 33 is stored, gate and live are not
+        assert value(model, 800, 99, x=X + 100) == 120 + 33
+        assert [b.calls for b in model.blocks] == [3, 3]
+        assert [b.attn.calls for b in model.blocks] == [1, 1]
+        assert handle.trace.decisions() == ["computed", "skipped", "skipped"]
+        assert handle.bytes == 2 * X.numel() * 4
+    assert value(model, 700, 4) == 20 + 44
+
+
+def test_a_series_through_the_outputs_is_continued():
+    model = GatedModel()
+    with synccache.cached(model, listed(0, 2, forecaster=Lagrange(1))):
+        assert [value(model, 1000, 1), value(model, 900, 7), value(model, 800, 3)] == [31, 31, 53]
+        assert [value(model, t, 99) for t in (700, 600)] == [20 + 4 * 11, 20 + 5 * 11]
+
+
+def test_a_tuple_comes_back_as_a_tuple_and_none_as_none():
+    def read(out):
+        assert type(out) is tuple and len(out) == 3 and out[1] is None
+        return out[0] + out[2]["more"]
+
+    model = GatedModel(wrap=lambda out: (out, None, {"more": 100 * out}), read=read)
+    with synccache.cached(model, listed(0)) as handle:
+        assert value(model, 1000, 1) == 20 + 101 * 11
+        assert value(model, 900, 99) == 20 + 101 * 11
+        assert [b.attn.calls for b in model.blocks] == [1, 1]
+        assert handle.bytes == 4 * X.numel() * 4
+
+
+def test_a_module_that_runs_twice_in_a_call_is_refused():
+    model = GatedModel(times=2)
+    with synccache.cached(model, listed(0)) as handle:
+        with pytest.raises(UnsupportedModel, match=r"attn of block 0 \(Gated\) ran twice in one call"):
+            call(model, 1000, 1)
+        assert handle.bytes == 0
+    assert value(model, 1000, 1) == 31
+
+
+def test_half_precision_storage_gives_back_the_models_own():
+    model = GatedModel()
+    with synccache.cached(model, listed(0), storage_dtype=torch.bfloat16) as handle:
+        call(model, 1000, 3)
+        out = call(model, 900, 99)
+        assert out.dtype is torch.float32 and out.unique().tolist() == [53]
+        assert handle.bytes == 2 * X.numel() * 2
+
+
+def test_modules_of_probe_blocks_run():
+    model = GatedModel()
+    with synccache.cached(model, Method(Threshold(1e9, Probe()), Modules(), Reuse())):
+        assert [value(model, 1000, 1), value(model, 900, 5)] == [20 + 1 + 10, 20 + 5 + 10]
+        assert [b.attn.calls for b in model.blocks] == [2, 1]
+
+
+def test_branches_and_runs_have_anchors_of_their_own():
+    model = GatedModel()
+    with synccache.cached(model, listed(0)) as handle:
+        assert [value(model, 1000, 1), value(model, 1000, 2)] == [31, 42]
+        assert [value(model, 900, 1, gate=2.0), value(model, 900, 2, gate=2.0)] == [42, 64]
+        assert [value(model, 1000, 5), value(model, 900, 7)] == [75, 75]  # the timestep went back up: another run
+        assert handle.trace.decisions(-1) == ["computed", "skipped"]
+
+
+def test_a_batch_is_as_its_samples_and_another_size_is_computed():
+    model = GatedModel()
+    x = torch.cat([X, X + 7])
+    with synccache.cached(model, listed(0)) as handle:
+        call(model, 1000, 1, x=x)
+        assert call(model, 900, 99, x=x)[:, 0, 0].tolist() == [31, 38]
+        assert value(model, 800, 2) == 42
+        assert handle.trace.decisions() == ["computed", "skipped", "computed"]
+
+
+@pytest.mark.parametrize("scope", [Modules(), WholeModel(), Nothing()])
+def test_remove_gives_every_module_its_class_back(scope):
+    model = GatedModel()
+    classes = [type(m) for m in model.modules()]
+    method = listed(0, scope=scope, guidance=Reuse())
+    handle = synccache.apply(model, method)
+    assert [b.attn.__class__ is Part for b in model.blocks] == [not isinstance(scope, Modules)] * 2
+    handle = synccache.apply(model, method)  # replaces the first
+    call(model, 1000, 1), call(model, 900, 1)
+    handle.remove()
+    assert [type(m) for m in model.modules()] == classes and handle.bytes == 0
+    assert not any("_synccache" in m.__dict__ for m in model.modules())
+    assert value(model, 800, 2) == 42
+
+
+def test_never_skipping_modules_is_bit_equal():
+    pipe = Pipeline(Video())
+    plain = pipe()
+    with synccache.cached(pipe, Method(Interval(1), Modules(), Lagrange(1))):
+        assert torch.equal(pipe(), plain)
+
+
+# -- the whole model -------------------------------------------------------------------------------------------------
+
+
+class Wrapped(AddModel):
+    """Gives its output in a list, as Wan's own models do."""
+
+    def forward(self, hidden_states, timestep, level):
+        return [super().forward(hidden_states, timestep, level)]
+
+
+def number(out):
+    (out,) = out if isinstance(out, list) else (out,)
+    (found,) = out.unique().tolist()
+    return found
+
+
+@pytest.mark.parametrize("model", [AddModel(), Wrapped()])
+@pytest.mark.parametrize(("residual", "expected"), [(False, 41), (True, 141)])
+def test_the_models_output_or_its_difference_from_the_latent(model, residual, expected):
+    before = [b.calls for b in model.blocks]
+    with synccache.cached(model, listed(0, scope=WholeModel(residual))) as handle:
+        assert number(call(model, 1000, 3.5)) == 41
+        out = call(model, 900, 99, x=X + 100)
+        assert number(out) == expected and isinstance(out, list) == isinstance(model, Wrapped)
+        assert [b.calls - n for b, n in zip(model.blocks, before, strict=True)] == [1, 1, 1]
+        assert handle.trace.decisions() == ["computed", "skipped"] and handle.bytes == X.numel() * 4
+        for tensor in out if isinstance(out, list) else [out]:
+            tensor.fill_(-7)
+        assert number(call(model, 800, 99, x=X + 100)) == expected  # what was given out was a copy
+
+
+def test_a_line_through_the_models_outputs():
+    model = AddModel()
+    with synccache.cached(model, listed(0, 1, scope=WholeModel(), forecaster=Lagrange(1))):
+        assert [value(model, t, v) for t, v in ((1000, 1), (900, 2), (800, 99))] == [26, 32, 38]
+
+
+def test_the_model_in_half_precision_storage_and_in_a_batch():
+    model, x = AddModel(), torch.cat([X, X + 7])
+    with synccache.cached(model, listed(0, scope=WholeModel()), storage_dtype=torch.bfloat16) as handle:
+        call(model, 1000, 4, x=x)
+        out = call(model, 900, 99, x=x)
+        assert out.dtype is torch.float32 and out[:, 0, 0].tolist() == [44, 51]
+        assert handle.bytes == x.numel() * 2
+        assert value(model, 800, 1) == 26  # another batch size
+
+
+def test_an_output_of_another_shape_than_the_latent_has_no_difference_from_it():
+    class Narrow(AddModel):
+        def forward(self, hidden_states, timestep, level):
+            return super().forward(hidden_states, timestep, level)[..., :1]
+
+    model = Narrow()
+    method = listed(0, scope=WholeModel(residual=True))
+    with synccache.cached(model, method) as handle, pytest.warns(synccache.Notice, match="another shape"):
+        assert [value(model, 1000, 1), value(model, 900, 2)] == [26, 32]
+        assert handle.trace.decisions() == ["computed", "computed"]
+
+
+@pytest.mark.parametrize("gate", [Threshold(0.1, Probe())])
+def test_a_gate_that_looks_inside_cant_leave_the_model_out(gate):
+    model = AddModel()
+    with pytest.raises(InputError, match="Threshold looks into the model before it decides"):
+        synccache.apply(model, Method(gate, WholeModel(), Reuse()))
+    assert type(model) is AddModel
+
+
+# -- other guidance branches, and nothing else -----------------------------------------------------------------------
+
+
+def test_without_regions_the_conditional_branch_runs_and_the_other_is_told_from_it():
+    model = AddModel()
+    with synccache.cached(model, listed(0, scope=Nothing(), guidance=Reuse())) as handle:
+        assert [value(model, 1000, 4), value(model, 1000, 1)] == [44, 26]
+        moved = X + 5
+        assert [value(model, 900, 9, x=moved), value(model, 900, 1, x=moved)] == [79, 61]  # 79 live, 61 = 79 + 26 - 44
+        assert [b.calls for b in model.blocks] == [3, 3, 3]
+        records = list(handle.trace)
+        assert [r.decision for r in records] == ["computed", "computed", "skipped", "skipped"]
+        assert [r.reason for r in records][2:] == ["listed", "guidance"]
+        assert [r.bytes for r in records] == [0, *[X.numel() * 4] * 3]
+        assert [value(model, 1000, 1), value(model, 1000, 0)] == [26, 20]  # another run
+        assert handle.trace.decisions(-1) == ["computed"]
+
+
+def test_a_direction_that_grows_evenly_without_regions():
+    model = AddModel()
+    method = listed(0, 1, scope=Nothing(), guidance=Lagrange(1))
+    with synccache.cached(model, method, storage_dtype=torch.bfloat16) as handle:
+        for t, other in ((1000, 3), (900, 2)):
+            call(model, t, 4), call(model, t, other)
+        assert [value(model, 800, 8), value(model, 800, 8)] == [68, 68 - 18]  # -6, -12, so -18
+        assert handle.bytes == 2 * X.numel() * 2
+
+
+def test_nothing_is_called_skipped_where_there_is_no_other_branch():
+    for batched, guidance in ((True, 2.0), (False, 1.0)):
+        pipe = Pipeline(Video(), batched=batched)
+        plain = pipe(guidance=guidance)
+        with synccache.cached(pipe, Method(Interval(3), Nothing(), Reuse(), guidance=Reuse())) as handle:
+            assert torch.equal(pipe(guidance=guidance), plain)
+            assert handle.trace.skipped() == 0 and handle.bytes == 0
+
+
+# -- what can't be filled in is computed, and the rest is not --------------------------------------------------------
+
+
+def test_a_module_that_isnt_called_keeps_no_other_from_being_filled_in():
+    class OneOfTwo(GatedModel):
+        def forward(self, hidden_states, timestep, level, gate=1.0, live=0.0):
+            return self.blocks[1](hidden_states, level, gate, live)
+
+    model = OneOfTwo()
+    with synccache.cached(model, listed(0)) as handle:
+        assert [value(model, 1000, 1), value(model, 900, 99)] == [30, 30]
+        assert handle.trace.decisions() == ["computed", "skipped"]
+
+
+def test_an_output_without_tensors_is_computed_and_said_so():
+    class Boxed(AddModel):
+        def forward(self, hidden_states, timestep, level):
+            self.box = [super().forward(hidden_states, timestep, level)]
+            return "in the box"
+
+    model = Boxed()
+    method = listed(0, scope=WholeModel())
+    with synccache.cached(model, method) as handle, pytest.warns(synccache.Notice, match="is a str, so it is computed"):
+        assert [call(model, 1000, 1), call(model, 900, 2)] == ["in the box"] * 2
+        assert handle.trace.skipped() == 0 and number(model.box) == 32
+
+
+def test_the_output_keeps_its_own_precision_where_the_latent_has_another():
+    class Precise(AddModel):
+        def forward(self, hidden_states, timestep, level):
+            return super().forward(hidden_states, timestep, level).float() + 1 / 512
+
+    model, x = Precise(), X.bfloat16()
+    with synccache.cached(model, listed(0, scope=WholeModel(residual=True))):
+        outs = [call(model, t, 1, x=x) for t in (1000, 900)]
+    assert outs[1].dtype is torch.float32 and torch.equal(*outs)
+
+
+def test_modules_of_compiled_blocks_are_refused_with_what_to_do():
+    model = GatedModel()
+    for block in model.blocks:
+        block.compile(backend="eager")
+    refused = pytest.raises(synccache.Conflict, match="Choose a method that leaves out whole blocks")
+    with synccache.cached(model, listed(0)), refused:
+        call(model, 1000, 1)

@@ -1,0 +1,67 @@
+"""What is said about methods agrees with what they are: the page, the JSON, and the tensors counted."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import synccache
+from synccache.cli import main
+from synccache.inspection.stored import COUNTED, held
+from synccache.portrait.pipeline import PortraitPipeline
+from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+
+ROOT = Path(__file__).parents[2]
+TINY = PortraitConfig(
+    image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=4, inject_after=(0, 1, 3), frames=4
+)
+
+
+def test_the_page_is_what_the_recipes_say():
+    spec = importlib.util.spec_from_file_location("methods_page", ROOT / "tools" / "methods_page.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    written = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert tool.page() == written, "out of date: run python tools/methods_page.py"
+    assert all(f"\n## {name}\n" in written for name in synccache.methods())
+
+
+def test_json_lists_every_method_with_what_it_holds(capsys):
+    assert main(["methods", "--json"]) == 0
+    listed = {m["name"]: m for m in json.loads(capsys.readouterr().out)}
+    assert set(listed) == set(synccache.methods())
+    for method in listed.values():
+        assert {"paper", "year", "gate", "scope", "forecaster", "needs"} <= set(method)
+        assert set(method["cached_tensors"]) == set(COUNTED)
+    sites, kept = {"portrait": 9, "wan2.2-s2v-14b": 12}, {"portrait": 3, "wan2.2-s2v-14b": 4}
+    for model in COUNTED:  # min(S, max(1, floor(0.4 L_a))), one anchor; two, or three, with forecasts
+        assert listed["synccache"]["cached_tensors"][model] == {"anchors": kept[model], "guidance": 0, "gate": 1}
+        assert listed["synccache-cfg"]["cached_tensors"][model] == {
+            "anchors": 2 * kept[model],
+            "guidance": 2,
+            "gate": 1,
+        }
+        assert listed["foca"]["cached_tensors"][model]["anchors"] == 3 * sites[model]
+        assert listed["none"]["cached_tensors"][model]["anchors"] == 0
+
+
+@pytest.mark.parametrize("method", ["synccache-cfg", "foca", "whole-stack", "interval"])
+def test_the_count_is_what_a_run_holds(method):
+    pipe = PortraitPipeline(PortraitTransformer(TINY).eval())
+    counts = []
+    with synccache.cached(pipe, method, warmup=5, last=0) as handle:
+
+        def look(record):
+            session = handle.engine.session()
+            by: dict = {}
+            for (_, branch, _), streams in session.held.items():
+                by[branch] = by.get(branch, 0) + sum(len(h.anchors) for h in streams.values())
+            counts.append((sorted(by.values(), reverse=True), sum(len(k.tensors) for k in session.kept.values())))
+
+        handle.on_step = look
+        pipe.denoise(torch.zeros(1, 3, 32, 32), torch.zeros(1, 4, 5, 64), steps=20, guidance_scale=2.0, seeds=[0])
+        wanted = held(handle)
+    branches = [wanted["anchors"], wanted["guidance"] or wanted["anchors"]]
+    assert counts[-1] == (branches, wanted["gate"])

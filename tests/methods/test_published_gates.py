@@ -1,0 +1,217 @@
+"""The recipes whose gates look at the model: published numbers, settings, and what runs on a skipped step."""
+
+import math
+
+import pytest
+import torch
+from toys import AddModel, Pipeline, Video
+
+import synccache
+from synccache import InputError
+from synccache.forecasters import Alignment, Reuse, Taylor
+from synccache.methods import RECIPES, complete
+from synccache.methods.teacache import SETS, fitted
+
+X = torch.full((1, 2, 3), 20.0)
+
+
+def gate_of(method, anatomy=None, **given):
+    """The innermost gate."""
+    gate = RECIPES[method].build(complete(RECIPES[method], given, anatomy)).gate
+    while hasattr(gate, "gate"):
+        gate = gate.gate
+    return gate
+
+
+def wrappers(method, anatomy=None, **given):
+    gate, found = RECIPES[method].build(complete(RECIPES[method], given, anatomy)).gate, {}
+    while hasattr(gate, "gate"):
+        found[type(gate).__name__], gate = gate.steps, gate.gate
+    return found
+
+
+def run(model, method, levels, **settings):
+    """One number per step: the model's output at these levels, from the same latent."""
+    outs = []
+    with torch.no_grad(), synccache.cached(model, method, **settings) as handle:
+        for i, level in enumerate(levels):
+            (value,) = model(X, torch.tensor([1000.0 - i]), torch.tensor(float(level))).unique().tolist()
+            outs.append(value)
+    return outs, handle
+
+
+# -- defaults ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "anatomy", "threshold", "protections"),
+    [
+        ("first-block", None, 0.05, {}),
+        ("first-block", "hunyuan-video", 0.06, {}),
+        ("first-block", "flux", 0.08, {}),
+        ("dbcache", None, 0.08, {"Warmup": 8}),
+        ("dicache", None, 0.1, {"Warmup": 0.2}),
+        ("dicache", "wan", 0.08, {"Warmup": 0.2}),
+        ("dicache", "flux", 0.4, {"Warmup": 0.2, "Last": 1}),
+        ("easycache", None, 0.05, {"Warmup": 0.2, "Last": 1}),
+        ("easycache", "wan", 0.05, {"Warmup": 10, "Last": 1}),
+        ("easycache", "hunyuan-video", 0.025, {"Warmup": 5, "Last": 1}),
+        ("teacache", "wan", 0.1, {"Warmup": 5}),
+        ("teacache", "cogvideox", 0.1, {"Warmup": 1, "Last": 1}),
+        ("teacache", None, 0.1, {"Warmup": 1, "Last": 1}),
+    ],
+)
+def test_published_defaults(method, anatomy, threshold, protections):
+    assert gate_of(method, anatomy).threshold == threshold
+    assert wrappers(method, anatomy) == protections
+
+
+def test_dicache_reaches_further_on_wan():
+    uppers = {a: complete(RECIPES["dicache"], {}, a)["upper"] for a in ("wan", "hunyuan-video", None)}
+    assert uppers == {"wan": 2.0, "hunyuan-video": 1.5, None: 1.5}
+    assert RECIPES["dicache"].build(complete(RECIPES["dicache"], {}, "wan")).forecaster == Alignment(2.0)
+
+
+# -- dbcache -----------------------------------------------------------------------------------------------------
+
+
+def test_dbcache_runs_the_first_and_the_last_blocks():
+    model = AddModel((1, 2, 3, 4, 5))
+    given = {"front": 2, "back": 1, "warmup": 0, "threshold": 0.5}
+    outs, handle = run(model, "dbcache", [4, 5], **given)
+    assert [b.calls for b in model.blocks] == [2, 2, 1, 1, 2]
+    assert outs == [20 + 15 * 4, 20 + 3 * 5 + 7 * 4 + 5 * 5]
+    assert [r.members for r in handle.regions] == [(2, 3)]
+    assert gate_of("dbcache", **given).probe == 2
+
+
+def test_dbcache_forecasts():
+    def forecaster(**given):
+        return RECIPES["dbcache"].build(complete(RECIPES["dbcache"], given)).forecaster
+
+    assert forecaster() == Reuse() and forecaster(order=1) == Taylor(1)
+    outs, _ = run(AddModel(), "dbcache", [10, 11, 12], front=1, warmup=2, threshold=0.5, order=1)
+    assert outs == [20 + 60, 20 + 66, 20 + 72]
+
+
+def test_dbcache_caps():
+    _, handle = run(AddModel(), "dbcache", [1] * 9, front=1, warmup=0, max_skips=3)
+    assert [d == "skipped" for d in handle.trace.decisions()] == [False, True, True, True, *[False] * 5]
+    _, handle = run(AddModel(), "dbcache", [1] * 7, front=1, warmup=0, max_gap=3)
+    assert [d == "skipped" for d in handle.trace.decisions()] == [False, True, True, False, True, True, False]
+    assert wrappers("dbcache", max_skips=0) == {"Warmup": 8}
+
+
+def test_dbcache_needs_blocks_in_between():
+    with pytest.raises(InputError, match=r"The first 2 and the last 1 blocks always run, and AddModel has 3, so none"):
+        synccache.apply(AddModel(), "dbcache", front=2, back=1)
+    model = synccache.methods()["dbcache"].models["portrait"]
+    assert model["front"] < 17
+
+
+def test_first_block_is_dbcache_with_one_block():
+    levels = [10, 10.25, 10.5, 11, 12]
+    first = run(AddModel(), "first-block", levels)
+    both = run(AddModel(), "dbcache", levels, front=1, warmup=0, threshold=0.05)
+    assert first[0] == both[0] and first[1].trace.decisions() == both[1].trace.decisions()
+    assert 0 < first[1].trace.skipped() < 4
+
+
+# -- easycache ---------------------------------------------------------------------------------------------------
+
+
+class Wider(AddModel):
+    """Takes a second channel that it doesn't give back, as image-to-video models do."""
+
+    def forward(self, hidden_states, timestep, level):
+        return super().forward(hidden_states, timestep, level)[:, :1]
+
+
+def test_easycache_where_more_goes_in_than_comes_out():
+    given = {"warmup": 2, "threshold": 9}
+    with pytest.warns(synccache.Notice, match="of another shape than what it is compared with, so it is computed"):
+        outs, handle = run(Wider(), "easycache", [1] * 6, **given)
+    assert outs == [26.0] * 6 and handle.trace.skipped() == 0
+    outs, handle = run(Wider(), "easycache", [1] * 6, residual=False, **given)
+    assert outs == [26.0] * 6 and handle.trace.skipped() == 4
+
+
+def test_easycache_lets_the_conditional_branch_decide():
+    pipe = Pipeline(Video())
+    with synccache.cached(pipe, "easycache", threshold=0.3) as handle:
+        pipe(steps=20)
+    by_step = {}
+    for r in handle.trace.records:
+        by_step.setdefault(r.step, []).append(r)
+    assert all(
+        len({r.decision for r in rs}) == 1 and [r.decides for r in rs] == [True, False] for rs in by_step.values()
+    )
+    assert handle.trace.skipped() > 0
+
+
+# -- teacache ----------------------------------------------------------------------------------------------------
+
+
+def test_the_published_sets():
+    assert len(SETS) == 17
+    for name, known in SETS.items():
+        assert len(known["coefficients"]) == 5 and all(map(math.isfinite, known["coefficients"])), name
+        assert known["thresholds"] == sorted(known["thresholds"]) and known["fitted_on"] and known["signal"]
+        assert ("ret" in name) == (known["signal"] == "projected time embedding") == (known["warmup"] == 5)
+    rounded = [733.226, -401.132, 67.5869, -3.14988, 0.0961238]
+    assert SETS["hunyuan-video"]["coefficients"] == pytest.approx(rounded, rel=1e-5)
+
+
+def test_coefficients_by_model_by_name_and_by_hand():
+    def polynomial(anatomy=None, **given):
+        return gate_of("teacache", anatomy, **given).measure_with.coefficients
+
+    assert polynomial() == (1, 0)
+    assert polynomial("wan") == tuple(SETS["wan2.1-t2v-14b-ret"]["coefficients"])
+    assert polynomial("cogvideox") == tuple(SETS["cogvideox-5b"]["coefficients"])
+    assert polynomial("wan", coefficients="wan2.1-t2v-1.3b-ret")[0] == -52186.2437
+    assert polynomial("wan", coefficients=[2, 1, 0.5]) == (2, 1, 0.5)
+    with pytest.raises(
+        InputError, match=r"'wan2.1-t2v-1b' is not a set of coefficients. Did you mean 'wan2.1-t2v-14b'"
+    ):
+        polynomial(coefficients="wan2.1-t2v-1b")
+    for wrong in ([], [1, "a"], 3, [math.nan]):
+        with pytest.raises(InputError, match="a list of numbers, highest power first, or the name of a published set"):
+            polynomial(coefficients=wrong)
+
+
+def test_a_planted_polynomial_is_recovered():
+    x = torch.linspace(0.01, 0.09, 30, dtype=torch.float64)
+    planted = torch.tensor([-5e4, 9e3, -5e2, 13.0, -0.05], dtype=torch.float64)
+    y = sum(c * x**p for c, p in zip(planted, range(4, -1, -1), strict=True))
+    assert fitted(x, y).tolist() == pytest.approx(planted.tolist(), rel=1e-6)
+    assert fitted(x[:2], 3 * x[:2] + 1).tolist() == pytest.approx([0, 0, 0, 3, 1])
+    assert fitted(x[:1] * 0, x[:1]).tolist() == pytest.approx([0, 0, 0, 0, 0.01])
+
+
+def test_a_profile_holds_the_polynomial_of_the_model():
+    pipe = Pipeline(Video())
+    profile = synccache.planner.learn_profile(pipe, "teacache", lambda: pipe(steps=20))
+    with synccache.cached(pipe, "teacache", profile=profile, threshold=0.05) as handle:
+        pipe(steps=20)
+    p = gate_of("teacache", profile=profile).measure_with.coefficients
+    assert p == tuple(profile.tensors["coefficients"].tolist()) and len(p) == 5
+    # What the polynomial gives is the output's change: about as large in sum as what it was fitted to.
+    told = [r.error for r in handle.trace.steps(0) if r.error is not None]
+    recording = synccache.planner.record(pipe, lambda: pipe(steps=20), scope=synccache.scopes.Nothing())
+    assert sum(told) == pytest.approx(sum(recording.changes[1:]), rel=1e-3)
+    assert 0 < handle.trace.skipped() < 19
+
+
+# -- all that add errors up --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dicache", "easycache", "teacache"])
+def test_a_number_of_steps_is_kept_from_the_second_run_on(name):
+    pipe = Pipeline(Video())
+    with synccache.cached(pipe, name, computed_steps=9) as handle:
+        for _ in range(2):
+            pipe(steps=20)
+    runs = [[r.decision for r in handle.trace.steps(i)] for i in range(2)]
+    assert runs[0] == ["computed"] * 20
+    assert abs(runs[1].count("computed") - 9) <= (0 if name == "teacache" else 1)

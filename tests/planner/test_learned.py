@@ -1,0 +1,197 @@
+"""Profiles: learnt from one run, kept in a file, refused where they don't belong."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from toys import Pipeline, Video, WanModel_S2V
+
+import synccache
+from synccache import Anatomy, InputError
+from synccache.api import profile_name
+from synccache.methods import RECIPES
+from synccache.planner import Profile, learn_profile
+
+NOW = {"steps": 4}
+
+
+def pipeline():
+    return Pipeline(Video())
+
+
+@pytest.fixture(scope="module")
+def profile():
+    pipe = pipeline()
+    return learn_profile(pipe, "magcache", lambda: pipe(**NOW), source={"clip": "noise"})
+
+
+def header_of(path):
+    with safe_open(str(path), framework="pt") as file:
+        return json.loads(file.metadata()["synccache"])
+
+
+def test_a_profile_says_what_it_belongs_to(profile):
+    assert profile.method == "magcache" and profile.scheduler == "EulerScheduler" and profile.steps == 4
+    assert profile.timesteps == pytest.approx((1000, 750, 500, 250)) and profile.source == {"clip": "noise"}
+    assert profile.model == {"anatomy": "Video", "blocks": 5, "sites": [0, 2], "width": None}
+    assert profile.tensors["ratios"].shape == (4,)
+
+
+def test_learning_leaves_nothing_attached():
+    pipe = pipeline()
+    plain = pipe(**NOW)
+    learn_profile(pipe, "l2p", lambda: pipe(**NOW))
+    assert type(pipe.transformer) is Video and torch.equal(pipe(**NOW), plain)
+
+
+def test_files_round_trip(profile, tmp_path):
+    path = profile.save(tmp_path / "p.safetensors")
+    again = Profile.load(path, "magcache")
+    for name in ("method", "model", "timesteps", "scheduler", "source"):
+        assert getattr(again, name) == getattr(profile, name)
+    assert torch.equal(again.tensors["ratios"], profile.tensors["ratios"])
+    assert list(tmp_path.iterdir()) == [path]
+    assert header_of(path) | {"model": 0, "timesteps": 0} == {
+        "schema": "synccache.profile", "version": 1, "method": "magcache", "model": 0, "scheduler": "EulerScheduler",
+        "steps": 4, "timesteps": 0, "source": {"clip": "noise"},
+    }  # fmt: skip
+
+
+def test_what_cannot_be_written_is_said_and_leaves_nothing(profile, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match="folder can't be written"):
+        profile.save(tmp_path / "folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    with pytest.raises(InputError, match=r"nowhere.*can't be written"):
+        profile.save(tmp_path / "nowhere" / "p.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"schema": "synccache.plan"}, r"holds 'synccache\.plan', not 'synccache\.profile'"),
+        ({"version": 2}, "has version 2; this synccache reads version 1"),
+        ({"method": None}, "no method"),
+        ({"model": []}, "no model"),
+        ({"timesteps": [1.0]}, "1 timesteps for 4 steps"),
+        ({"timesteps": [1.0, 2.0, float("nan"), 3.0]}, "damaged"),
+        ({"steps": "4"}, "no steps"),
+        ({"scheduler": 3}, "no scheduler"),
+        ({"source": "x"}, "no source"),
+    ],
+)
+def test_headers_are_checked(profile, tmp_path, change, says):
+    path = profile.save(tmp_path / "p.safetensors")
+    save_file(dict(profile.tensors), str(path), {"synccache": json.dumps({**header_of(path), **change})})
+    with pytest.raises(InputError, match=rf"p\.safetensors.*{says}.*synccache profile"):
+        Profile.load(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({}, "it holds no tensor"),
+        ({"ratios": torch.tensor([1.0, float("nan")])}, "ratios is not finite"),
+        ({"ratios": torch.ones(2, dtype=torch.uint8)}, r"ratios is of torch\.uint8"),
+    ],
+)
+def test_tensors_are_checked(profile, tmp_path, tensors, says):
+    path = profile.save(tmp_path / "p.safetensors")
+    save_file(tensors, str(path), {"synccache": json.dumps(header_of(path))})
+    with pytest.raises(InputError, match=says):
+        Profile.load(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "not a readable safetensors"), (b"\x93NUMPY" * 9, "not a readable safetensors"), (None, "There is no file")],
+)
+def test_what_is_no_profile_is_refused(tmp_path, content, says):
+    path = tmp_path / "p.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        Profile.load(path)
+
+
+def test_a_safetensors_file_of_something_else_is_refused(tmp_path):
+    save_file({"w": torch.ones(2)}, str(tmp_path / "w.safetensors"))
+    with pytest.raises(InputError, match="holds 'no schema'"):
+        Profile.load(tmp_path / "w.safetensors")
+    for text in ("[]", "{", "3"):
+        save_file({"w": torch.ones(2)}, str(tmp_path / "w.safetensors"), {"synccache": text})
+        with pytest.raises(InputError, match="holds 'no schema'"):
+            Profile.load(tmp_path / "w.safetensors")
+
+
+def test_another_methods_profile_is_refused(profile, tmp_path):
+    path = profile.save(tmp_path / "p.safetensors")
+    for given in (path, profile):
+        with pytest.raises(InputError, match=r"is.* of the method 'magcache', not of 'l2p'"):
+            synccache.apply(pipeline(), "l2p", profile=given)
+    assert profile.serves("magcache+hicache") and profile.serves("gate=magcache,scope=synccache")
+    assert not profile.serves("synccache")
+
+
+def test_another_models_profile_is_refused(profile):
+    for other in (Video(layers=4), WanModel_S2V()):
+        with pytest.raises(InputError, match="The profile was made for a model with"):
+            synccache.apply(other, "magcache", profile=profile)
+    assert not profile.fits(Anatomy("video", tuple(Video().blocks)))
+
+
+def test_a_profile_as_a_setting_can_be_saved_and_loads_again(profile, tmp_path):
+    pipe, path = pipeline(), profile.save(tmp_path / "p.safetensors")
+    with synccache.cached(pipe, "magcache", profile=path, threshold=0.05) as handle:
+        assert handle.settings["profile"] == path
+        kept, method = handle.save(tmp_path / "settings.json"), handle.method
+    with synccache.cached(pipe, settings=kept) as again:
+        assert again.method == method
+    with synccache.cached(pipe, "magcache", profile=profile) as handle:
+        assert handle.method.gate.gate.ratios == method.gate.gate.ratios
+        with pytest.raises(InputError, match="has no form in a settings file"):
+            handle.save(kept)
+    for wrong in (3, ["p"], True):
+        with pytest.raises(InputError, match="profile is a profile file's path, or a Profile"):
+            synccache.apply(pipe, "magcache", profile=wrong)
+    with pytest.raises(InputError, match="'profile' is not a setting of the method 'synccache'"):
+        synccache.apply(pipe, "synccache", profile=path)
+
+
+def test_the_shipped_profile_is_taken_where_it_fits(profile, tmp_path):
+    pipe = pipeline()
+
+    def anatomy(layers=5):
+        return Anatomy("Video", tuple(Video(layers=layers).blocks), sites=(0, 2), plan=tmp_path / "plan.json")
+
+    with pytest.raises(InputError, match="needs to know how the residual's magnitude changes"):
+        synccache.apply(pipe, "magcache", anatomy=anatomy())
+    profile.save(tmp_path / profile_name("magcache"))
+    with synccache.cached(pipe, "magcache", anatomy=anatomy()) as handle:
+        assert handle.method.gate.gate.ratios == tuple(profile.tensors["ratios"].tolist())
+        assert handle.settings["profile"] is None
+    with pytest.raises(InputError, match="needs to know"):
+        synccache.apply(pipe, "magcache", anatomy=anatomy(layers=6))
+
+
+def test_what_a_profile_lacks_is_named(profile):
+    bare = Profile(profile.method, profile.model, {"other": torch.ones(2)}, profile.timesteps)
+    with pytest.raises(InputError, match=r"has no 'ratios', only 'other'.*--method magcache"):
+        synccache.apply(pipeline(), "magcache", profile=bare)
+
+
+def test_a_method_that_learns_nothing_says_so():
+    with pytest.raises(InputError, match=r"'synccache' learns nothing from a run, .* These do: .*l2p.*magcache"):
+        learn_profile(pipeline(), "synccache", lambda: None)
+    with pytest.raises(InputError, match="not a method"):
+        learn_profile(pipeline(), "magcash", lambda: None)
+    with pytest.raises(InputError, match="not a setting of the method 'magcache'"):
+        learn_profile(pipeline(), "magcache", lambda: None, sigma=1)
+    assert RECIPES["magcache"].info()["learns"] is True and RECIPES["synccache"].info()["learns"] is False
+
+
+def test_a_call_that_runs_nothing_teaches_nothing():
+    with pytest.raises(InputError, match="made 0 steps"):
+        learn_profile(pipeline(), "magcache", lambda: None)

@@ -1,0 +1,85 @@
+"""Write docs/methods.md from the recipes: `python tools/methods_page.py` after a method was added or changed."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from synccache.api import methods
+from synccache.cli.methods import described
+from synccache.inspection.stored import COUNTED
+from synccache.methods.recipe import Recipe
+
+PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
+HEAD = """# Methods
+
+<!-- Written by tools/methods_page.py from the recipes in src/synccache/methods/; change it there. -->
+
+Each method is a choice on three axes: *when* a step is computed (gate), *where* the others are filled in (scope), *how*
+the missing value is predicted (forecaster). `synccache methods --json` has the same data.
+
+Any two can be composed, `--method synccache+hicache` (gate and scope of the first, forecaster of the second), and any
+three, `--method gate=synccache,scope=whole-stack,forecaster=foca` (each part from the named method; parts left out from
+the gate's). A composed method takes the settings of the parts that it is made of, each with the default of the method
+that lends the part. What makes no sense is refused in a sentence that says why. In Python there is also
+`synccache.Method(gate, scope, forecaster)`.
+
+*Tensors* counts what is stored for each guidance branch at default settings, as large as the token sequence unless the
+scope says otherwise, on the built-in portrait model / on Wan2.2-S2V-14B; *+ n* is what the gate keeps to compare with,
+once for all branches, and *others n* what the branches hold that are filled in from the deciding one. A dash: it needs
+a profile of that model first, which `synccache profile` makes.
+"""
+STARTS = re.compile(
+    r"(Papers?|Formula|Costs?|Cost of [\w ]+|Memory|Defaults?|Computed|Limits?|Needs|Reading|Evidence):|Use it|Not for"
+)
+
+
+def page() -> str:
+    """The page's text."""
+    recipes = methods().values()
+    rows = ["| method | year | when | where | how | tensors | needs |", "|---|---|---|---|---|---|---|"]
+    rows += [_row(recipe, described(recipe)["cached_tensors"]) for recipe in recipes]
+    return "\n".join([HEAD, *rows, "", *(_section(recipe) for recipe in recipes)])
+
+
+def _row(recipe: Recipe, held: dict[str, dict[str, int] | None]) -> str:
+    year, link = recipe.year or "–", f"[`{recipe.name}`](#{recipe.name})"
+    tensors = " / ".join(_tensors(held[model]) for model in COUNTED)
+    cells = [link, str(year), recipe.gate, recipe.scope, recipe.forecaster, tensors, recipe.needs]
+    return "| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |"
+
+
+def _tensors(held: dict[str, int] | None) -> str:
+    if held is None:
+        return "–"
+    more = f" + {held['gate']}" * bool(held["gate"]) + f", others {held['guidance']}" * bool(held["guidance"])
+    return f"{held['anchors']}{more}"
+
+
+def _section(recipe: Recipe) -> str:
+    title, *lines = (sys.modules[recipe.build.__module__].__doc__ or "").strip().splitlines()
+    text: list[str] = []
+    for line in lines:
+        if not text or not line.strip() or STARTS.match(line):
+            text.append("")
+        text[-1] = f"{text[-1]} {line.strip()}".strip()
+    points = [f"- {_shown(point)}" for point in text if point]
+    settings = ", ".join(f"`{name}` {_value(value)}" for name, value in recipe.settings.items())
+    points.append(f"- Settings and defaults: {settings or 'none'}.")
+    points += [f"- On `{model}`: " + ", ".join(f"`{k}` {_value(v)}" for k, v in own.items()) + "."
+               for model, own in recipe.models.items()]  # fmt: skip
+    return "\n".join([f"## {recipe.name}", "", _shown(title), "", *points, ""])
+
+
+def _shown(text: str) -> str:
+    return text.replace("``", "`")
+
+
+def _value(value: Any) -> str:
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
