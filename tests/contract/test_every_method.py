@@ -35,7 +35,7 @@ class Told(Wrapper):
 
     decisions: list = field(default_factory=list)
 
-    def forced(self, step, computed_at):
+    def forced(self, step, computed_at, skipped):
         return None
 
     def record(self, state, step, decision, seen):

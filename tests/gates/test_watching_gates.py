@@ -106,7 +106,7 @@ def test_max_skips():
     gate = MaxSkips(Threshold(1.0, Probe(blocks=2)), 3)
     assert (gate.probe, gate.watches, gate.skips) == (2, Probe.watches, True)
     state = gate.init(None)
-    decision, state = gate.decide((state[0], 3), Step(5), Seen(ratios=((0.25,),)))
+    decision, state = gate.decide((state[0], None, 3), Step(5), Seen(ratios=((0.25,),)))
     assert (decision.action, decision.error, decision.total) == (
         Action.COMPUTE,
         0.25,

@@ -14,5 +14,5 @@ class Last(Wrapper):
 
     steps: int = 1
 
-    def forced(self, step: Step, computed_at: int | None) -> str | None:
+    def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
         return "last" if step.total is not None and step.index >= step.total - self.steps else None

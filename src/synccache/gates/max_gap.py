@@ -14,5 +14,5 @@ class MaxGap(Wrapper):
 
     steps: int = 4
 
-    def forced(self, step: Step, computed_at: int | None) -> str | None:
+    def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
         return "max gap" if computed_at is not None and step.index - computed_at >= self.steps else None

@@ -20,5 +20,5 @@ class Warmup(Wrapper):
     def count(self, total: int | None) -> int:
         return round(self.steps) if self.steps >= 1 else round(self.steps * (total or ASSUMED_STEPS))
 
-    def forced(self, step: Step, computed_at: int | None) -> str | None:
+    def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
         return "warm-up" if step.index < self.count(step.total) else None

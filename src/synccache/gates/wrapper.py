@@ -16,7 +16,7 @@ from ..engine.types import Action, Decision, Gate, Run, Seen, Step, Watch
 class Wrapper(ABC):
     """Asks the inner gate, then computes for a reason of its own where ``forced`` gives one.
 
-    The state is (inner state, index of the last computed step, length of the run).
+    The state is (inner state, index of the last computed step, skips so far).
     """
 
     gate: Gate
@@ -34,24 +34,24 @@ class Wrapper(ABC):
         return self.gate.skips
 
     def init(self, run: Run) -> Any:
-        return self.gate.init(run), None, run.total
+        return self.gate.init(run), None, 0
 
     def measure(self, seen: Seen) -> Tensor | None:
         return self.gate.measure(seen)
 
     @abstractmethod
-    def forced(self, step: Step, computed_at: int | None) -> str | None:
+    def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
         """Why this step has to be computed, or None."""
 
     def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]:
-        inner, computed_at, total = state
+        inner, computed_at, skipped = state
         decision, inner = self.gate.decide(inner, step, seen)
-        reason = self.forced(step, computed_at)
+        reason = self.forced(step, computed_at, skipped)
         if reason is not None and decision.fills:
             decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
-        return decision, (inner, computed_at, total)
+        return decision, (inner, computed_at, skipped)
 
     def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
-        inner, computed_at, total = state
+        inner, computed_at, skipped = state
         inner = self.gate.record(inner, step, decision, seen)
-        return inner, computed_at if decision.fills else step.index, total
+        return inner, computed_at if decision.fills else step.index, skipped + decision.fills
