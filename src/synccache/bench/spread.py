@@ -18,6 +18,7 @@ import torch
 
 from .. import cached
 from ..gates import Budget, threshold_for
+from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
 from ..methods.compose import lenders
 from ..planner import learn_profile
@@ -88,6 +89,7 @@ def measured_at_once(
 
 
 def _begin(model: Path | None) -> None:
+    keep_freed_memory()
     torch.set_num_threads(1)
     _PIPES[:] = [PortraitPipeline.load(model)]
 

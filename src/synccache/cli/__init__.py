@@ -14,8 +14,8 @@ import typer
 
 from .. import __version__
 from ..errors import SynccacheError
+from ..memory import keep_freed_memory
 from .console import Stopped, note, say, show_warnings_plainly
-from .memory import keep_freed_memory
 
 COMMANDS = ("demo", "animate", "methods", "inspect", "plan", "profile", "bench", "portrait-train", "portrait-eval")
 

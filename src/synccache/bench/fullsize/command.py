@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 
 from ...cli.console import note, say, say_json
-from ...cli.memory import keep_freed_memory
 from ...cli.options import Json
 from ...cli.progress import CountBar
 from ...errors import InputError, SynccacheError
+from ...memory import keep_freed_memory
 from . import report
 from .run import measure
 from .subjects import SCALES, SUBJECTS
