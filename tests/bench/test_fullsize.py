@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from synccache import cached
+from synccache.anatomies import find
 from synccache.bench import ideal_speedup
 from synccache.bench.fullsize import SUBJECTS, default_schedule, measure
 from synccache.bench.fullsize.command import main
 from synccache.bench.fullsize.contenders import OURS
 from synccache.bench.fullsize.report import table, text
 from synccache.bench.fullsize.run import summarise
-from synccache.bench.fullsize.subjects import prepare
+from synccache.bench.fullsize.subjects import model_at, prepare
 from synccache.bench.fullsize.timed import _figures
 from synccache.scopes import Segments
 
@@ -61,7 +62,7 @@ def test_stored_bytes_are_those_of_the_segments(measured, subjects):
 def test_the_document_is_finite_json_and_one_table(measured):
     again = json.loads(json.dumps(measured, allow_nan=False))
     lines = table(again).splitlines()
-    assert len(lines) == 2 + 2 * (len(OURS) + 2) and {line.count("|") for line in lines} == {13}
+    assert len(lines) == 2 + 2 * (len(OURS) + 2) and {line.count("|") for line in lines} == {14}
     again["models"][0]["peak_bytes"] = 3 * 2**29
     assert table(again).splitlines()[2].endswith("| 1.50 |")
     said = text(again)
@@ -77,6 +78,14 @@ def test_figures_follow_the_formula():
     entry = summarise([found, {**found, "of_ideal": 1.0, "cache_bytes": 9}, {**found, "of_ideal": 0.9}])
     assert entry["of_ideal"] == 0.9 and entry["of_ideal_range"] == [pytest.approx(14 / 18), 1.0]
     assert entry["cache_bytes"] == 9 and entry["peak_bytes"] is None
+    assert entry["extra"] == (1.5 - 1.0) / 4.0
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_medium_builds_have_all_blocks(name):
+    medium, full = model_at(name, "medium"), model_at(name, "full")
+    medium.call.check(name, medium.size)
+    assert len(find(medium.build()).blocks) == len(find(full.build()).blocks)
 
 
 @pytest.mark.parametrize("name", SUBJECTS)

@@ -14,14 +14,14 @@ BAR = {"cuda": 0.95, "cpu": 0.9}  # of the ideal speed-up
 def table(document: dict[str, Any]) -> str:
     """Markdown, one row a model and contender; milliseconds a call, medians; brackets: lowest and highest run."""
     lines = [
-        "| model | contender | computed | untouched ms | computed ms | skipped ms | idle ms | speed-up | ideal "
-        "| of ideal | cache MiB | peak GiB |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| model | contender | computed | untouched ms | computed ms | skipped ms | idle ms | extra | speed-up "
+        "| ideal | of ideal | cache MiB | peak GiB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for about in document["models"]:
         own = [r for r in document["rows"] if r["model"] == about["model"]]
         if about["peak_bytes"] is not None:
-            lines.append(f"| {about['model']} | untouched |{' – |' * 9} {_gib(about['peak_bytes'])} |")
+            lines.append(f"| {about['model']} | untouched |{' – |' * 10} {_gib(about['peak_bytes'])} |")
         for row in own:
             lines.append(f"| {row['model']} | {row['contender']} | {_cells(row, document['steps'])} |")
     return "\n".join(lines)
@@ -29,12 +29,13 @@ def table(document: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any], steps: int) -> str:
     if "note" in row:
-        return " | ".join([row["note"], *["–"] * 9])
+        return " | ".join([row["note"], *["–"] * 10])
     calls = [row[f"{kind}_seconds"] for kind in ("untouched", "computed", "skipped", "identity")]
     low, high = row["of_ideal_range"]
     return " | ".join([
         f"{row['computed']} of {steps}",
         *("–" if c is None else f"{1000 * c:.1f}" for c in calls),
+        "–" if calls[2] is None else f"{row['extra']:.1%}",
         f"{row['speedup']:.2f}×", f"{row['ideal']:.2f}×", f"{row['of_ideal']:.2f} [{low:.2f}, {high:.2f}]",
         "–" if row["cache_bytes"] is None else f"{row['cache_bytes'] / 2**20:.2f}", _gib(row["peak_bytes"]),
     ])  # fmt: skip

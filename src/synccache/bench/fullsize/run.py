@@ -149,6 +149,8 @@ def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for kind in ("untouched", "identity", "computed", "skipped"):
         values = [r["calls"][kind] for r in runs if r["calls"][kind] is not None]
         entry[f"{kind}_seconds"] = statistics.median(values) if values else None
+    if entry["skipped_seconds"] is not None:
+        entry["extra"] = (entry["skipped_seconds"] - entry["identity_seconds"]) / entry["untouched_seconds"]
     for name in ("speedup", "ideal", "of_ideal"):
         values = [r[name] for r in runs]
         entry[name], entry[f"{name}_range"] = statistics.median(values), [min(values), max(values)]

@@ -18,7 +18,7 @@ from ...inspection.calls import Size
 from ...inspection.models import MODELS, Model
 from ...inspection.watch import watch
 
-SCALES = ("full", "short", "small", "tiny")
+SCALES = ("full", "short", "medium", "small", "tiny")
 SUBJECTS = ("wan2.2-s2v-14b", "hunyuanvideo-avatar", "wan2.1-t2v-1.3b", "flux.1-dev")
 
 # As large as the real ones, but on a shorter clip or a smaller picture.
@@ -28,7 +28,15 @@ _SHORT = {
     "wan2.1-t2v-1.3b": Size(832, 480, 17),
     "flux.1-dev": Size(512, 512),
 }
-_SMALL: dict[str, tuple[dict[str, Any], Size]] = {
+_Built = dict[str, tuple[dict[str, Any], Size]]
+# All blocks, 512 channels, about 4,000 tokens.
+_MEDIUM: _Built = {
+    "wan2.2-s2v-14b": ({"dim": 512, "ffn_dim": 1408, "num_heads": 4}, Size(256, 256, 64)),
+    "hunyuanvideo-avatar": ({"hidden_size": 512, "heads_num": 4}, Size(256, 256, 61)),
+    "wan2.1-t2v-1.3b": ({"num_attention_heads": 4, "ffn_dim": 2048, "num_layers": 30}, Size(256, 256, 61)),
+    "flux.1-dev": ({"num_attention_heads": 4, "guidance_embeds": True}, Size(1024, 1024)),
+}
+_SMALL: _Built = {
     "wan2.2-s2v-14b": (
         {"dim": 256, "ffn_dim": 704, "num_heads": 4, "num_layers": 10, "inject_layers": (0, 1, 3, 5, 7, 9)},
         Size(128, 128, 8),
@@ -47,7 +55,7 @@ _SMALL: dict[str, tuple[dict[str, Any], Size]] = {
         Size(192, 192),
     ),
 }  # fmt: skip
-_TINY: dict[str, tuple[dict[str, Any], Size]] = {
+_TINY: _Built = {
     "wan2.2-s2v-14b": (
         {"dim": 48, "ffn_dim": 64, "num_heads": 4, "num_layers": 6, "inject_layers": (0, 2, 4, 5), "text_dim": 8},
         Size(64, 64, 8),
@@ -68,11 +76,14 @@ _TINY: dict[str, tuple[dict[str, Any], Size]] = {
 }  # fmt: skip
 
 
+_BUILT = {"medium": _MEDIUM, "small": _SMALL, "tiny": _TINY}
+
+
 def model_at(name: str, scale: str) -> Model:
-    """The model of that name at one of ``SCALES``; ``full`` and ``short`` have all of its blocks and channels."""
+    """The model of that name at one of ``SCALES``; only ``small`` and ``tiny`` have fewer blocks than the real one."""
     full = MODELS[name]
-    if scale in ("small", "tiny"):
-        config, size = (_SMALL if scale == "small" else _TINY)[name]
+    if scale in _BUILT:
+        config, size = _BUILT[scale][name]
         return replace(full, config=config, size=size)
     return replace(full, size=_SHORT[name]) if scale == "short" else full
 
