@@ -16,18 +16,16 @@ are refused, and those of another scheduler are wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..engine.method import Method
-from ..engine.types import Run
 from ..errors import InputError
 from ..forecasters import Rows, learn_rows
-from ..gates import Listed
 from ..scopes import WholeModel
+from .profiled import ListedFor
 from .recipe import Recipe, Settings, protected
 
 RELEASED = {  # computed steps of 50
@@ -40,21 +38,6 @@ RELEASED = {  # computed steps of 50
 }
 
 
-@dataclass(frozen=True)
-class ListedFor(Listed):
-    """A list of steps for runs of one length; others are refused as they start."""
-
-    steps: int = 0
-
-    def init(self, run: Run) -> None:
-        if run.total != self.steps:
-            found = "nobody tells how long this run is" if run.total is None else f"this run has {run.total}"
-            raise InputError(
-                f"The profile is for runs of {self.steps} steps, and {found}. Use as many steps (steps= tells, where "
-                "no scheduler does), or profile a run of this length: synccache profile --method l2p --steps N."
-            )
-
-
 def build(s: Settings) -> Method:
     profile = s["profile"]
     if profile is None:
@@ -64,7 +47,7 @@ def build(s: Settings) -> Method:
         )
     rows = profile.tensor("rows")
     schedule = s["schedule"] if s["schedule"] is not None else steps_to_compute(s["interval"], len(rows))
-    gate = ListedFor(frozenset(schedule), steps=len(rows))
+    gate = ListedFor(frozenset(schedule), steps=len(rows), method="l2p")
     return Method(protected(gate, s), WholeModel(), Rows(rows), "l2p")
 
 

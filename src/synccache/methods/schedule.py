@@ -1,37 +1,79 @@
-"""Compute the steps on a list: for planned schedules, and for comparing forecasters on equal terms.
+"""Compute the steps on a list: given, or the best ones for the forecaster by a search over recorded features.
 
 Formula: steps in ``schedule`` are computed, all others filled in by a Lagrange forecast of order ``order`` (0: reuse),
-contracted by ``contraction``.
-Cost of a skipped step: embedding, head and injections (no probe). Memory: ``order + 1`` tensors per segment and branch.
+contracted by ``contraction``. With ``computed_steps`` and a profile the list is a shortest path over steps: from the
+recorded features' inner products, the error of every gap is known for every pair of anchors before it
+(``planner/schedules.py``). It weighs by the length of the sampler's steps, squared.
+Cost of a skipped step: embedding, head and injections (no probe); with ``guided`` of one guidance branch only, the
+others' output being the deciding branch's plus the forecast difference, as in ``synccache-cfg``. Memory: ``order + 1``
+tensors per segment and branch.
 Use it with a list that was searched for on your model; a list fits one scheduler and number of steps.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from ..engine.method import Method
+from ..engine.types import Forecaster
 from ..errors import InputError
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
 from .probing import SEGMENTED, segment_scope
+from .profiled import ListedFor, learned
 from .recipe import Recipe, Settings, protected
 
 
 def build(s: Settings) -> Method:
-    if not s["schedule"]:
-        raise InputError("The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute.")
-    forecaster = Lagrange(s["order"], s["contraction"]) if s["order"] else Reuse()
-    return Method(protected(Listed(frozenset(s["schedule"])), s), segment_scope(s), forecaster, "schedule")
+    order = s["order"]
+    forecaster: Forecaster = Lagrange(order, s["contraction"], reach=s["reach"] or float("inf")) if order else Reuse()
+    gate = protected(_listed(s, forecaster), s)
+    return Method(gate, segment_scope(s), forecaster, "schedule", guidance=forecaster if s["guided"] else None)
+
+
+def _listed(s: Settings, forecaster: Forecaster) -> Listed:
+    if s["schedule"]:
+        return Listed(frozenset(s["schedule"]))
+    if s["computed_steps"] is None:
+        raise InputError(
+            "The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute, or "
+            "computed_steps and a profile to search in."
+        )
+    from ..planner.schedules import best_schedule  # methods know nothing of the planner until they need it
+
+    gram = learned(s, "schedule", "gram", "the inner products of the recorded features")
+    costs = learned(s, "schedule", "sizes", "the lengths of the sampler's steps").square()
+    found = best_schedule(gram, forecaster, s["computed_steps"], costs)
+    return ListedFor(frozenset(found), steps=len(gram), method="schedule")
+
+
+def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+    """``gram`` [T, T] float64, each region's in units of its mean square, and ``sizes`` [T] of the sampler's steps."""
+    from ..planner.record import record
+    from ..planner.schedules import step_sizes
+
+    recorded = record(target, call, scope=segment_scope({**s, "cache_ratio": 1.0}), **s)
+    flat = [f.flatten(1).double() for f in recorded.features.values()]
+    gram = sum((f @ f.T / f.square().sum(1).mean() for f in flat), torch.zeros(()))
+    return {"gram": gram, "sizes": step_sizes(torch.tensor(recorded.timesteps))}
 
 
 RECIPE = Recipe(
     name="schedule",
-    summary="Computes the listed steps; the others are reused or extrapolated.",
+    summary="Computes listed steps, or those that a search found; the others are reused or extrapolated.",
     paper="common practice",
     gate="list of steps",
     scope="segments between injection sites",
     forecaster="reuse or Lagrange",
     settings={
-        "schedule": None, "order": 0, "contraction": 1.0, "warmup": None, "last": None, "max_gap": None,
-        **SEGMENTED, "cache_ratio": 1.0,
+        "schedule": None, "computed_steps": None, "order": 0, "contraction": 1.0, "reach": None, "guided": False,
+        "warmup": None, "last": None, "max_gap": None, "profile": None, **SEGMENTED, "cache_ratio": 1.0,
     },
     build=build,
-    needs="a list of steps",
+    needs="a list of steps, or a profile of the same model, scheduler and number of steps",
+    learn=learn,
 )  # fmt: skip

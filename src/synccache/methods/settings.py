@@ -47,6 +47,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "cache_ratio": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
     "boundaries": (_indices, "a list of block indices"),
     "decoupled": (lambda v: isinstance(v, bool), "True or False"),
+    "guided": (lambda v: isinstance(v, bool), "True or False"),
     "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
     "profile": (lambda v: isinstance(v, str | Path) or hasattr(v, "tensors"), "a profile file's path, or a Profile"),
     "ratios": (lambda v: isinstance(v, str), "the name of published ratios"),
@@ -96,6 +97,7 @@ AXES: dict[str, tuple[str, ...]] = {
         (
             "threshold", "computed_steps", "mask_weight", "warmup", "last", "max_gap", "interval", "schedule", "ratios",
             "coefficients", "front", "probe", "max_skips", "turn", "refresh", "growth",
+            "guided",
         ),
         ("gate",),
     ),
