@@ -1,4 +1,4 @@
-"""MagCache and L2P: their rules by hand, what they learn, and what they refuse."""
+"""MagCache, L2P and searched schedules: their rules by hand, what they learn, and what they refuse."""
 
 import json
 from importlib.resources import files
@@ -230,6 +230,25 @@ def test_rows_beat_reuse_on_a_pipeline():
     with synccache.cached(pipe, method):
         errors["reuse"] = distance(pipe(steps=30, seed=3), plain)
     assert errors["l2p"] < errors["reuse"] / 3 and len(schedule) == len(steps_to_compute(5, 30)) == 10
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_searched_schedule_beats_even_spacing(order):
+    pipe = Pipeline(Video())
+    profile = learn_profile(pipe, "schedule", lambda: pipe(steps=30))
+    plain, errors = pipe(steps=30, seed=3), {}
+    for name, given in {
+        "searched": {"computed_steps": 8, "profile": profile},
+        "even": {"schedule": [0, 4, 8, 12, 16, 21, 25, 29]},
+    }.items():
+        with synccache.cached(pipe, "schedule", order=order, **given) as handle:
+            pipe(steps=30)  # where its sites are found
+            errors[name] = distance(pipe(steps=30, seed=3), plain)
+            assert handle.trace.computed() == 8
+    assert errors["searched"] < errors["even"]
+    with synccache.cached(pipe, "schedule", computed_steps=8, profile=profile):
+        with pytest.raises(InputError, match="for runs of 30 steps, and this run has 12"):
+            pipe(steps=12)
 
 
 def test_released_schedules_are_kept_at_50_steps_and_scaled_elsewhere():

@@ -14,8 +14,8 @@ from .transformer import PortraitTransformer
 class LipReader(nn.Module):
     """Reads opening and width of the lips from the video tokens around the mouth, after every audio module.
 
-    Only training hears it. Without it the mouth learns what pixels tell of it, and a linear probe found less of the
-    sound in the tokens (correlation 0.96 with the true opening) than in the embedded audio (0.985).
+    Only training hears it. Without it the mouth learns what pixels tell of it, and the tokens hold less of the sound
+    than the audio embedding does.
     """
 
     def __init__(self, model: PortraitTransformer) -> None:
