@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +12,8 @@ from torch import nn
 
 from . import anatomies
 from . import methods as recipes
+from .conflicts import refuse_if_occupied
 from .engine.anatomy import Anatomy, original_class
-from .engine.conflicts import refuse_if_occupied
 from .engine.document import read_document
 from .engine.engine import Engine
 from .engine.handle import SETTINGS_SCHEMA, SETTINGS_VERSION, Handle, handle_of
@@ -30,7 +30,7 @@ def apply(
     method: str | Method | None = None,
     *,
     settings: str | Path | None = None,
-    anatomy: Anatomy | None = None,
+    anatomy: Anatomy | Sequence[Anatomy] | None = None,
     **given: Any,
 ) -> Handle:
     """Attach a method to a transformer, or to a pipeline's transformer(s).
@@ -39,7 +39,8 @@ def apply(
         target: an ``nn.Module``, or an object with ``.transformer`` (and perhaps ``.transformer_2``, ``.scheduler``).
         method: a name from ``methods()`` (default ``"synccache"``), or a ``Method`` composed by hand.
         settings: a file that ``handle.save`` wrote, for method and settings; what is given besides goes before it.
-        anatomy: what the model is made of, where it can't be recognised.
+        anatomy: what the model is made of, where it can't be recognised; for a pipeline with two experts one for the
+            first, or one for each.
         given: the method's settings (``methods()[name].settings``) and those of the engine:
             ``mask`` (see ``Handle.mask``), ``steps`` (length of a run where no scheduler tells), ``branches``
             (``"shared"`` or ``"separate"`` decisions), ``storage_dtype`` and ``storage_device`` of stored values,
@@ -67,8 +68,14 @@ def apply(
     pipeline = None if isinstance(target, nn.Module) and models[0] is target else target
     for model in models:
         refuse_if_occupied(model, pipeline)
-    known = tuple(anatomy or anatomies.find(m) for m in models[:1]) + tuple(anatomies.find(m) for m in models[1:])
-    built, complete = _build(method if method is not None else "synccache", given, known[0])
+    own = [anatomy] if isinstance(anatomy, Anatomy) else list(anatomy or ())
+    if len(own) > len(models):
+        raise InputError(f"{len(own)} anatomies were given for {len(models)} transformers. Give one for each at most.")
+    known = tuple(own[i] if i < len(own) else anatomies.find(m) for i, m in enumerate(models))
+    scheduler = getattr(pipeline, "scheduler", None)
+    built, complete = _build(
+        method if method is not None else "synccache", given, known[0], scheduler and type(scheduler).__name__
+    )
     engine = Engine(
         built, models, known,
         pipeline=pipeline, plan=complete.get("plan"), steps=complete["steps"], shared=complete["branches"] == "shared",
@@ -131,7 +138,9 @@ def _has_forward(module: nn.Module) -> bool:
     return getattr(original_class(module), "forward", None) is not nn.Module.forward
 
 
-def _build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy) -> tuple[Method, dict[str, Any]]:
+def _build(
+    method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, scheduler: str | None
+) -> tuple[Method, dict[str, Any]]:
     if isinstance(method, Method):
         valid = {**COMMON, "plan": None}
         for name, value in given.items():
@@ -147,7 +156,7 @@ def _build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy) -> 
     if "plan" in recipe.settings:
         settings["plan"] = _plan(settings["plan"], anatomy.plan, anatomy)
     if "profile" in recipe.settings:
-        settings["profile"] = _profile(settings["profile"], recipe.name, anatomy)
+        settings["profile"] = _profile(settings["profile"], recipe.name, anatomy, scheduler)
     return recipe.build(settings), settings
 
 
@@ -163,15 +172,15 @@ def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
     return plan if plan.fits(anatomy) else None
 
 
-def _profile(given: Any, method: str, anatomy: Anatomy) -> Profile | None:
-    """The profile to use: the user's, which must be this method's and fit the model, or the shipped one, if it does."""
+def _profile(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) -> Profile | None:
+    """The profile to use: the user's, which must be this method's and fit model and scheduler, or a shipped one."""
     if given is not None:
         profile = given if isinstance(given, Profile) else Profile.load(given, method)
-        profile.check(anatomy, method)
+        profile.check(anatomy, method, scheduler)
         return profile
     beside = [] if anatomy.plan is None else [anatomy.plan.with_name(n) for n in map(profile_name, methods_in(method))]
     shipped = [Profile.load(path, method) for path in beside if path.is_file()]
-    return next((p for p in shipped if p.fits(anatomy)), None)
+    return next((p for p in shipped if p.fits(anatomy, scheduler)), None)
 
 
 def profile_name(method: str) -> str:

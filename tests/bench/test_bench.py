@@ -72,10 +72,18 @@ def test_a_stopped_benchmark_goes_on_with_the_rows_it_has(measured, weights):
 
 def test_another_documents_folder_is_refused(tmp_path, weights):
     (tmp_path / "bench.json").write_text("{}")
-    with pytest.raises(InputError, match="is not a core benchmark"):
+    with pytest.raises(InputError, match="holds rows with the schema None"):
         run("core", tmp_path, clips=1, model=weights)
     with pytest.raises(InputError, match="There are: ablations, core"):
         run("cor", tmp_path)
+
+
+def test_rows_of_other_weights_are_not_taken_over(measured, weights, tmp_path):
+    model = PortraitTransformer.load(weights)
+    torch.nn.init.normal_(model.change_out.weight, std=0.03)
+    model.save(tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"holds rows with the model 'tiny.safetensors \(sha256"):
+        run("core", measured[0], clips=1, model=tmp_path / "other.safetensors", contenders=CONTENDERS)
 
 
 @given(st.integers(1, 40), st.floats(0.01, 0.99))
@@ -85,8 +93,9 @@ def test_the_ideal_speedup_lies_between_none_and_the_step_ratio(computed, share)
     assert ideal_speedup(40, 10, 1.0, 0.0) == 4
 
 
-def row(clip, contender, speedup, mouth):
-    return {"clip": clip, "contender": contender, "speedup": speedup, "psnr_mouth_db": mouth}
+def row(clip, contender, speedup, mouth, computed=10):
+    own = {"clip": clip, "contender": contender, "computed_steps": computed}
+    return {**own, "speedup": speedup, "psnr_mouth_db": mouth}
 
 
 def test_gain_is_measured_against_fewer_steps_at_the_same_wall_clock():
@@ -98,15 +107,18 @@ def test_gain_is_measured_against_fewer_steps_at_the_same_wall_clock():
     rows = [row(0, "fewer-steps 10", 4.0, 20.0), row(0, "fewer-steps 20", 1.0, 30.0), row(0, "ours", 2.0, 28.0)]
     ours = summarise(rows, chosen)[2]
     assert math.isclose(ours["gain_db"], 3.0)  # halfway between 1x and 4x in the logarithm: 25 dB
+    rows[2]["speedup"] = 0.9  # slower than all that there is to compare with
+    assert summarise(rows, chosen)[2]["gain_db"] is None
 
 
 def test_ablations_are_paired_by_clip():
     chosen = [Contender("synccache", "synccache"), Contender("other", "synccache", {"mask_weight": 1.0})]
     rows = [row(c, "synccache", 3.0, 30.0 + 10 * c) for c in (0, 1)] + [
-        row(c, "other", 3.0, 29.0 + 10 * c) for c in (0, 1)
+        row(c, "other", 3.0, 29.0 + 10 * c, 12) for c in (0, 1)
     ]
     (found,) = compared(rows, chosen, "synccache")
     assert found["difference_db"] == found["low"] == found["high"] == -1.0
+    assert found["more_computed"] == 2
 
 
 @pytest.mark.parametrize("suite", [CORE, QUICK, ABLATIONS])

@@ -105,11 +105,11 @@ def test_chebyshev_without_a_ridge_continues_its_own_polynomials():
 
 
 def test_chebyshev_is_the_published_ridge_regression():
-    """(Phi^T Phi + lambda I)^-1 Phi^T with T_n(tau) = cos(n arccos tau), tau = 2 t / 49 - 1."""
+    """(Phi^T Phi + lambda I)^-1 Phi^T with T_n(tau) = cos(n arccos tau), tau = 2 t / 50 - 1."""
     times, t = [11.0, 8.0, 6.0, 4.0, 3.0, 2.0, 1.0, 0.0], 14.0
 
     def phi(x):
-        return [math.cos(n * math.acos(2 * x / 49 - 1)) for n in range(5)]
+        return [math.cos(n * math.acos(2 * x / 50 - 1)) for n in range(5)]
 
     known, wanted = torch.tensor([phi(x) for x in times]).double(), torch.tensor(phi(t)).double()
     inverse = torch.linalg.inv(known.T @ known + 0.1 * torch.eye(5, dtype=torch.float64))
@@ -314,6 +314,6 @@ def test_rows_alone():
     assert forecaster.weights([2.0, 0.0], 3.0, C).tolist() == [[1, 3]]
     assert forecaster.weights([1.0], 2.0, C).tolist() == [[4]]  # step 0 is gone and counts as step 1
     assert forecaster == Rows(rows.clone()) != Rows(rows + 1)
-    with pytest.raises(InputError, match=r"Step 4 .* runs of 4 steps\. Use that many, or profile"):
+    with pytest.raises(InputError, match=r"runs of 4 steps, and step 4 was asked for\. Use that many, or profile"):
         forecaster.weights([2.0], 4.0, C)
     assert Reuse() != forecaster

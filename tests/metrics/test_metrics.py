@@ -22,6 +22,13 @@ def test_psnr_known_value_and_broadcast() -> None:
     assert fidelity.psnr(a, a) == fidelity.CAP_DB and math.isfinite(fidelity.CAP_DB)
 
 
+def test_a_clip_that_is_not_finite_is_no_perfect_copy():
+    clip = np.zeros((2, 12, 12, 3))
+    broken = clip.copy()
+    broken[0, 3, 3, 0] = np.nan
+    assert fidelity.psnr(clip, clip) == 100 and fidelity.psnr(broken, clip) == 0
+
+
 def test_mask_weighs_the_error() -> None:
     a, b = np.zeros((3, 8, 8, 3)), np.zeros((3, 8, 8, 3))
     b[:, :4], b[:, 4:] = 0.1, 0.01

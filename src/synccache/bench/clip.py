@@ -12,6 +12,8 @@ import torch
 
 from .. import cached
 from ..anatomies import find
+from ..engine.handle import Handle
+from ..engine.trace import Trace
 from ..metrics.fidelity import psnr
 from ..metrics.sync import sync
 from ..planner.boundaries import random_boundaries
@@ -28,10 +30,19 @@ Given = Mapping[str, Mapping[str, Any]]  # by contender: settings in the place o
 
 @dataclass(frozen=True)
 class Shot:
-    """What one run gave: frames float32 [T, H, W, 3] in 0..1, and the row's own part."""
+    """What one run gave.
+
+    Attributes:
+        frames: float32 [T, H, W, 3] in 0..1.
+        row: the row's own part.
+        live: blocks that run on a skipped step; None where whole blocks aren't what is skipped, or nothing is.
+        calls: of the model on a skipped step, at least in part; 1 where guidance is forecast.
+    """
 
     frames: np.ndarray
     row: dict[str, Any]
+    live: frozenset[int] | None = None
+    calls: int = 2
 
 
 def measure_clip(
@@ -59,7 +70,10 @@ def measure_clip(
         shots.setdefault(contender.label, shot)
         if contender.full:
             seconds.append(shot.row["seconds"])
-    return _judge(person, chosen, shots, float(np.median(seconds)), identity_seconds(pipe, person))
+    idle = {
+        live: identity_seconds(pipe, person, live) for live in {s.live for s in shots.values() if s.live is not None}
+    }
+    return _judge(person, chosen, shots, float(np.median(seconds)), idle)
 
 
 def shoot(
@@ -87,7 +101,7 @@ def shoot(
         video = pipe.denoise(to_pixels(clip.portrait)[None], heard[None], steps=contender.steps, seeds=[seed])
         seconds = time.perf_counter() - start
         trace = handle.trace
-        by = {d: [r.seconds for r in trace.of_run() if r.decision == d] for d in ("computed", "skipped")}
+        computed, skipped = (list(_seconds_by_step(trace, d).values()) for d in ("computed", "skipped"))
         row = {
             **base,
             "seconds": seconds,
@@ -95,9 +109,27 @@ def shoot(
             "skipped_steps": trace.skipped(),
             "bytes": trace.bytes_peak,
             "probe_bytes": trace.probe_bytes_peak,
-            "skipped_cost": float(np.median(by["skipped"]) / np.median(by["computed"])) if by["skipped"] else None,
+            "skipped_cost": float(np.median(skipped) / np.median(computed)) if skipped else None,
         }
-    return Shot(((video[0] + 1) / 2).permute(1, 2, 3, 0).numpy(), row)
+        live, calls = _live(handle) if skipped else None, 1 if handle.method.guidance is not None else 2
+    return Shot(((video[0] + 1) / 2).permute(1, 2, 3, 0).numpy(), row, live, calls)
+
+
+def _seconds_by_step(trace: Trace, decision: str) -> dict[int, float]:
+    """Seconds of each step whose deciding branch was ``decision``, over all branches."""
+    seconds = {r.step: 0.0 for r in trace.of_run() if r.decides and r.decision == decision}
+    for record in trace.of_run():
+        if record.step in seconds:
+            seconds[record.step] += record.seconds
+    return seconds
+
+
+def _live(handle: Handle) -> frozenset[int] | None:
+    """Blocks in no region; None where a region isn't made of whole blocks."""
+    regions = handle.engine.regions[0]
+    if not regions or any(not r.members or r.part for r in regions):
+        return None
+    return frozenset(range(len(handle.anatomy.blocks))) - {m for r in regions for m in r.members}
 
 
 def _random_boundaries(pipe: PortraitPipeline, seed: int) -> list[int]:
@@ -107,7 +139,11 @@ def _random_boundaries(pipe: PortraitPipeline, seed: int) -> list[int]:
 
 
 def _judge(
-    person: HeldOut, chosen: Sequence[Contender], shots: Mapping[str, Shot], uncached: float, identity: float
+    person: HeldOut,
+    chosen: Sequence[Contender],
+    shots: Mapping[str, Shot],
+    uncached: float,
+    idle: Mapping[frozenset[int], float],
 ) -> list[dict[str, Any]]:
     clip, reference = person.clip, shots[REFERENCE].frames
     call = uncached / (2 * 40)
@@ -127,15 +163,16 @@ def _judge(
             "true_opening": [float(v) for v in measure_opening(clip.frames, clip.mouth, clip.portrait)],
             "sync": found["correlation"],
             "lag": found["best_lag"],
-            "identity_call": identity / call,
         }
-        if seconds is not None and row.get("skipped_steps"):
-            n, t = row["computed_steps"], row["computed_steps"] + row["skipped_steps"]
-            row["ideal_speedup"] = ideal_speedup(t, n, call, identity)
+        if seconds is not None and row.get("skipped_steps") and shot.live is not None:
+            n, t = row["computed_steps"], contender.steps
+            left = idle[shot.live] * shot.calls / 2
+            row["identity_call"] = left / call
+            row["ideal_speedup"] = ideal_speedup(t, n, call, left) * 40 / t
             row["of_ideal"] = row["speedup"] / row["ideal_speedup"]
         rows.append(row)
     return rows
 
 
 def _bytes(frames: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(np.nan_to_num(frames), 0, 1) * 255).astype(np.uint8)

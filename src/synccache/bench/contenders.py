@@ -87,7 +87,7 @@ CORE = (
 
 QUICK = (
     Contender(REFERENCE),
-    *(_fewer(n) for n in (10, 16)),
+    *(_fewer(n) for n in (10, 20)),
     CONTROLS[0],
     CONTROLS[1],
     Contender("synccache (defaults)", "synccache", curve="synccache"),
@@ -155,6 +155,6 @@ def of_methods(recipes: Iterable[Recipe], quick: bool = False) -> tuple[Contende
     methods = [of_method(recipe) for recipe in recipes]
     if quick:
         chosen = [own[1:2] for own in methods]
-        return (Contender(REFERENCE), *(_fewer(n) for n in (8, 14)), *SHORT_CONTROLS[:2], *itertools.chain(*chosen))
-    controls = (Contender(REFERENCE), *(_fewer(n) for n in (8, 10, 12, 16, 20)), *SHORT_CONTROLS)
+        return (Contender(REFERENCE), *(_fewer(n) for n in (8, 20)), *SHORT_CONTROLS[:2], *itertools.chain(*chosen))
+    controls = (Contender(REFERENCE), *(_fewer(n) for n in (8, 10, 12, 16, 20, 24)), *SHORT_CONTROLS)
     return (*controls, *itertools.chain(*methods))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ COLUMNS = {
     "opening_rms_truth": ("from truth", "{:.1%}"),
     "sync": ("sync", "{:.2f}"),
     "lag": ("lag", "{:+.1f}"),
-    "megabytes": ("cache MB", "{:.2f}"),
+    "megabytes": ("cache MiB", "{:.2f}"),
     "skipped_cost": ("skipped step", "{:.1%}"),
     "of_ideal": ("of ideal", "{:.2f}"),
 }
@@ -49,8 +50,7 @@ def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> li
             entry[name] = float(np.mean(values)) if values else None
         entry["megabytes"] = None if not entry["bytes"] else entry["bytes"] / 2**20
         gains = [r["psnr_mouth_db"] - curve[r["clip"]](r["speedup"]) for r in own if r.get("speedup")] if curve else []
-        gains = [g for g in gains if g is not None and np.isfinite(g)]
-        if gains and contender.label != REFERENCE and not contender.full:
+        if gains and np.isfinite(gains).all() and not contender.full and contender.curve != "fewer-steps":
             entry["gain_db"], low, high = paired_bootstrap(gains)
             entry["gain_db_interval"] = [low, high]
         else:
@@ -60,7 +60,10 @@ def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> li
 
 
 def _fewer_steps(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> dict[int, Any]:
-    """By clip: mouth PSNR of fewer steps as a function of the speed-up, linear in its logarithm, ends held."""
+    """By clip: mouth PSNR of fewer steps as a function of the speed-up, linear in its logarithm.
+
+    Beyond the fast end its value there is held, which flatters fewer steps; beyond the slow end there is none.
+    """
     labels = {c.label for c in chosen if c.curve == "fewer-steps"}
     curves = {}
     for clip in {r["clip"] for r in rows}:
@@ -69,7 +72,7 @@ def _fewer_steps(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) ->
         )
         if points:
             x, y = zip(*points, strict=True)
-            curves[clip] = lambda speedup, x=x, y=y: float(np.interp(np.log(speedup), x, y))
+            curves[clip] = lambda speedup, x=x, y=y: float(np.interp(np.log(speedup), x, y, left=math.nan))
     return curves
 
 
@@ -83,7 +86,10 @@ def compared(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender], base: 
             continue
         pairs = [(by[clip, contender.label], by[clip, base]) for clip in clips]
         mean, low, high = paired_bootstrap([a["psnr_mouth_db"] - b["psnr_mouth_db"] for a, b in pairs])
-        found.append({"contender": contender.label, "difference_db": mean, "low": low, "high": high})
+        more = float(np.mean([a["computed_steps"] - b["computed_steps"] for a, b in pairs]))
+        found.append(
+            {"contender": contender.label, "difference_db": mean, "low": low, "high": high, "more_computed": more}
+        )
     return found
 
 
@@ -105,9 +111,10 @@ def table(summary: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_report(document: dict[str, Any], chosen: Sequence[Contender], out: Path) -> None:
-    """Add the summary to ``document``; write ``bench.md`` and ``bench.png``."""
-    rows = document["rows"]
+def write_report(
+    document: dict[str, Any], rows: Sequence[dict[str, Any]], chosen: Sequence[Contender], out: Path
+) -> None:
+    """Add the summary of ``rows`` to ``document``; write ``bench.md`` and ``bench.png``."""
     summary = document["summary"] = summarise(rows, chosen)
     hardware = document["hardware"]
     text = [
@@ -119,12 +126,15 @@ def write_report(document: dict[str, Any], chosen: Sequence[Contender], out: Pat
         "",
         table(summary),
     ]
+    if document["suite"] == "methods":
+        text[2] += " Seconds were taken on the first clip alone; other clips differ by their numbers of computed steps."
     if document["suite"] == "ablations":
         document["compared"] = compared(rows, chosen, "synccache")
-        text += ["", "| against `synccache` | mouth PSNR difference | 95 % interval |", "|---|---:|---|"]
+        text += ["", "| against `synccache` | mouth PSNR difference | 95 % interval | computed steps more |"]
+        text += ["|---|---:|---|---:|"]
         text += [
             f"| {c['contender']} | {c['difference_db']:+.2f} dB | {c['low']:+.2f} to {c['high']:+.2f}"
-            + (" (null)" if c["low"] <= 0 <= c["high"] else "") + " |"
+            + (" (not resolved)" if c["low"] <= 0 <= c["high"] else "") + f" | {c['more_computed']:+.1f} |"
             for c in document["compared"]
         ]  # fmt: skip
     with whole_file(out / "bench.md") as temporary:

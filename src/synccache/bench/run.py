@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import __version__
+from ..animation.job import model_name
 from ..errors import InputError
 from ..media.video import whole_file
 from ..methods import RECIPES
 from ..metrics.sync import opening_rms, speaking_range
+from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
 from .clip import Given, measure_clip, shoot
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender, of_methods
@@ -27,6 +30,7 @@ from .report import write_report
 from .spread import as_timed, measured_at_once, prepared
 
 SCHEMA = "synccache.bench/1"
+LENDER = 1000  # number of the clip that methods learn from; no run measures it
 SUITES: dict[str, Callable[[bool], Sequence[Contender]]] = {
     "core": lambda quick: QUICK if quick else CORE,
     "ablations": lambda quick: ABLATIONS,
@@ -63,31 +67,36 @@ def run(
     Returns what ``bench.json`` holds.
 
     Raises:
-        InputError: an unknown suite, no clips, or ``out`` holds something else.
+        InputError: an unknown suite, no or too many clips, or ``out`` holds rows of something else.
     """
     if suite not in SUITES:
         raise InputError(f"{suite!r} is not a suite. There are: {', '.join(sorted(SUITES))}.")
     count = clips if clips is not None else ((1 if suite == "methods" else 2) if quick else 16)
-    if count < 1:
-        raise InputError(f"clips must be at least 1, but is {count}.")
+    if not 1 <= count < LENDER:
+        raise InputError(f"clips must be at least 1 and less than {LENDER}, but is {count}.")
     chosen = list(contenders or SUITES[suite](quick))
     pipe = PortraitPipeline.load(model)
     out.mkdir(parents=True, exist_ok=True)
     config = pipe.transformer.config
-    document = _kept(out / "bench.json", suite) or _new_document(suite, model)
+    document = _new_document(suite, model)
     rows: list[dict[str, Any]] = document["rows"]
+    rows += _kept(out / "bench.json", document)
+    keys = {c.key for c in chosen}
     have = {index: {r["key"] for r in rows if r["clip"] == index} for index in range(count)}
-    missing = [index for index in range(count) if not have[index] >= {c.key for c in chosen}]
+    missing = [index for index in range(count) if not have[index] >= keys]
     done, total = (count - len(missing)) * len(chosen), count * len(chosen)
+
+    def say(what: str) -> None:
+        if on_progress:
+            on_progress(done, total, what)
 
     def tell(index: int, contender: Contender) -> None:
         nonlocal done
-        if on_progress:
-            on_progress(done, total, f"clip {index + 1} of {count}: {contender.label}")
+        say(f"clip {index + 1} of {count}: {contender.label}")
         done += 1
 
     def keep(index: int, found: list[dict[str, Any]]) -> None:
-        rows[:] = [r for r in rows if r["clip"] != index] + found
+        rows[:] = [r for r in rows if r["clip"] != index or r["key"] not in keys] + found
         _save(out / "bench.json", document)
 
     people = held_out(count + 1, config.frames, config.image_size)  # the last one lends its audio
@@ -95,7 +104,9 @@ def run(
     given: Given = {}
     if missing:
         shoot(pipe, people[0], people[1], Contender("warm-up", steps=2))
-        given = prepared(pipe, people[count], chosen, out) if spread else {}
+        say("what the methods learn beforehand")
+        (lender,) = held_out(1, config.frames, config.image_size, LENDER)
+        given = prepared(pipe, lender, chosen, out) if spread else {}
     alone = [index for index in missing if index == 0 or not spread]
     for index in alone:
         found = measure_clip(
@@ -109,11 +120,11 @@ def run(
             tell(index, contender)
     if spread:
         rows[:] = as_timed(rows)
-    if on_progress:
-        on_progress(total, total, "report")
-    _relate_openings(rows)
+    say("report")
+    shown = [r for r in rows if r["clip"] < count and r["key"] in keys]
+    _relate_openings(shown)
     document["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    write_report(document, chosen, out)
+    write_report(document, shown, chosen, out)
     _save(out / "bench.json", document)
     return document
 
@@ -132,7 +143,9 @@ def _new_document(suite: str, model: Path | None) -> dict[str, Any]:
         "schema": SCHEMA,
         "suite": suite,
         "command": f"synccache bench --suite {suite}",
-        "model": "packaged" if model is None else model.name,
+        "version": __version__,
+        "model": model_name(model),
+        "guidance_scale": GUIDANCE_SCALE,
         "hardware": hardware(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": [],
@@ -155,16 +168,21 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def _kept(path: Path, suite: str) -> dict[str, Any] | None:
+def _kept(path: Path, like: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a run that was stopped, of a document that agrees with ``like`` on what rows depend on."""
     if not path.is_file():
-        return None
+        return []
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         document = {}
-    if document.get("schema") != SCHEMA or document.get("suite") != suite:
-        raise InputError(f"{path} is not a {suite} benchmark of this version. Choose another folder with --out.")
-    return document
+    for name in ("schema", "suite", "version", "model", "guidance_scale"):
+        if document.get(name) != like[name]:
+            raise InputError(
+                f"{path} holds rows with the {name} {document.get(name)!r}, and this run has {like[name]!r}. Choose "
+                "another folder with --out."
+            )
+    return document["rows"]
 
 
 def _save(path: Path, document: dict[str, Any]) -> None:

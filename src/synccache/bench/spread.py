@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -84,11 +85,15 @@ def measured_at_once(
         try:
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        except BaseException:  # stopped, or one of them failed: a clip takes minutes, which nobody waits for
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
 
 
 def _begin(model: Path | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one stops it
     keep_freed_memory()
     torch.set_num_threads(1)
     _PIPES[:] = [PortraitPipeline.load(model)]

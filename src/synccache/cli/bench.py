@@ -10,7 +10,7 @@ import typer
 from ..bench import SUITES, of_methods, run
 from ..errors import InputError
 from ..methods import find
-from .console import say, say_json
+from .console import Stopped, say, say_json, shown
 from .options import Json, Model
 from .progress import CountBar
 
@@ -46,10 +46,10 @@ def bench(
         raise InputError(f"--method chooses from the methods suite, not from {suite!r}. Add --suite methods.")
     contenders = of_methods([find(name) for name in method], quick) if method else None
     with CountBar("runs", shown=not json_) as bar:
-        document = run(
-            suite, out, quick=quick, clips=clips, model=model, contenders=contenders,
-            on_progress=lambda n, of, _: bar(n, of),
-        )  # fmt: skip
+        try:
+            document = run(suite, out, quick=quick, clips=clips, model=model, contenders=contenders, on_progress=bar)
+        except KeyboardInterrupt:
+            raise Stopped(f"finished clips are kept in {shown(out)}; the same command goes on from there") from None
     if json_:
         say_json(document["summary"])
         return

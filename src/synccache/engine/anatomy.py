@@ -17,6 +17,7 @@ _PARTS = {
     for stream in ("", "self_", "cross_", "img_", "txt_", "audio_")
     for kind in ("attn", "attn1", "attn2", "attn3", "attention", "ff", "ffn", "ff_context", "mlp", "feed_forward")
 }
+_WRAPPED = ("_orig_mod", "_fsdp_wrapped_module")
 Grid = Callable[[Mapping[str, Any]], "tuple[int, int, int] | None"]
 
 
@@ -96,7 +97,7 @@ class Anatomy:
     def first_token(self, index: int, arguments: Mapping[str, Any]) -> int:
         """Index of the first video token in the main stream of block ``index``."""
         offset = self.offset if self.ahead is None else self.ahead(arguments)
-        before = self.before.get(original_class(self.blocks[index]).__name__)
+        before = by_class(self.before, original_class(self.blocks[index]))
         return offset + (before(arguments) if before is not None else 0)
 
     def parts(self, index: int) -> tuple[str, ...]:
@@ -110,9 +111,14 @@ class Anatomy:
 
 
 def original_class(module: nn.Module) -> type:
-    """The module's class as it was before synccache attached to it, and before ``torch.compile`` wrapped it."""
-    inner = module._modules.get("_orig_mod")
+    """The module's class as it was before synccache attached to it, and before ``torch.compile`` or FSDP wrapped it."""
+    inner = next((module._modules[n] for n in _WRAPPED if n in module._modules), None)
     return original_class(inner) if inner is not None else getattr(type(module), "_synccache_base", type(module))
+
+
+def by_class(table: Mapping[str, Any], cls: type) -> Any:
+    """What ``table`` holds for a class or the nearest class above it, by name; None where there is nothing."""
+    return next((table[c.__name__] for c in cls.__mro__ if c.__name__ in table), None)
 
 
 @lru_cache(maxsize=256)

@@ -34,7 +34,14 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
             f"Block {index} ({cls.__name__}) ran twice in one call of the model, and only blocks that run once can be "
             "cached. Pass anatomy= with those that do."
         )
+    if index < call.latest:
+        engine.notices.say(
+            "order",
+            f"Block {index} ({cls.__name__}) runs after block {call.latest}, so blocks can't be left out as they "
+            "should. Pass anatomy= with the blocks in the order in which they run.",
+        )
     call.called.add(index)
+    call.latest = index
     if call.decision is None and index >= probe:
         watch_entry(engine, call, bound)
         decide(engine, call)
@@ -173,7 +180,7 @@ def _fill(
     engine: Engine, call: Call, structure: Structure, region: Region, index: int, bound: Mapping[str, Any]
 ) -> Any:
     """The output of a block that is left out; None if it has to be computed after all."""
-    streams = _streams(structure, index, bound)
+    streams = structure.typed(index, _streams(structure, index, bound))
     if region.id not in call.begun:
         assert call.position is not None and call.step is not None
         histories = call.session.anchors_of(call.expert, call.position.branch, region)

@@ -24,7 +24,7 @@ class Call:
         timestep: on the host; None while it is still on the accelerator (``pending``), to come over with the error.
         position, step, decision: None until decided.
         decides: whether this branch's decision is the one that others follow.
-        called: indices of the blocks that were called.
+        called: indices of the blocks that were called; latest: of the last one.
         captures: open sums by region id.
         begun: ids of the regions whose value was already added.
         watched: what the gate may look at, by name; probes still hold all tokens of the stream.
@@ -55,6 +55,7 @@ class Call:
         self.entry: Tensor | None = None
         self.weights: dict[tuple[int, tuple[float, ...]], Tensor] = {}
         self.called: set[int] = set()
+        self.latest = -1
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
 

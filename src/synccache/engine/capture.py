@@ -21,7 +21,7 @@ class Capture:
 
     Attributes:
         sums: float32 (or wider) tensors by stream.
-        dtypes: the streams' own.
+        dtypes: the streams' own, as last seen.
         valid: False once something was missed; the region then has no anchor for this call.
         parted: index of the block after which an expected hand-over didn't happen, or None.
     """
@@ -86,10 +86,10 @@ class Capture:
 
     def _add(self, name: str, x: Tensor, sign: int) -> None:
         x = x.detach()
+        self.dtypes[name] = x.dtype
         held = self.sums.get(name)
         if held is None:
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            self.dtypes[name] = x.dtype
             self.sums[name] = torch.neg(wide) if sign < 0 else wide.clone()
         elif held.shape != x.shape:
             self.valid = False

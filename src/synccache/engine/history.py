@@ -34,12 +34,15 @@ class History:
         del self.anchors[max(0, self.capacity - 1) :]
 
     def push(self, time: float, value: Tensor) -> None:
-        """Take in a value that nobody else writes to. A second one for the same step (Heun) replaces the first."""
+        """Take in a value that nobody else writes to. A second one for the same step (Heun) replaces the first.
+
+        Anchors of another shape, from before the number of tokens or samples changed, are dropped.
+        """
         if self.anchors and self.anchors[0].time == time:
             self.anchors.pop(0)
             self._products = {}
         self.make_room()
-        self.anchors.insert(0, Anchor(time, value))
+        self.anchors = [Anchor(time, value), *(a for a in self.anchors if a.value.shape == value.shape)]
 
     def gram(self) -> Tensor:
         """[J, J] float64 on the host: inner products of the anchors, those of new ones brought over together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .anatomy import Anatomy, argument_names, original_class, version
+from .anatomy import Anatomy, argument_names, by_class, original_class, version
 
 _STREAM_NAMES = ("hidden_states", "x", "img", "hidden", "sample", "tokens")
 
@@ -68,10 +69,12 @@ class Structure:
         self._fixed: set[int] = set()
         self._ended: dict[int, set[str]] = {}
         self._evidence: dict[type, dict[str, int]] = {}
-        self._left: tuple[int, list[Any], list[Any]] | None = None
+        self._dtypes: dict[int, dict[str, torch.dtype]] = {}
+        self._left: dict[int, tuple[int, list[Any], list[Any]]] = {}  # by thread
         for cls in set(self._classes):
-            if cls.__name__ in anatomy.streams:
-                self._streams[cls] = dict(anatomy.streams[cls.__name__])
+            declared = by_class(anatomy.streams, cls)
+            if declared is not None:
+                self._streams[cls] = dict(declared)
 
     def streams(self, index: int) -> dict[str, int]:
         """``{argument: position in the output}`` of block ``index``, without streams that it gives None back for; a
@@ -85,17 +88,15 @@ class Structure:
 
     def added(self, index: int, bound: Mapping[str, Any]) -> list[tuple[str, Tensor]]:
         """(stream, tensor) of all that block ``index``, called with ``bound`` arguments, adds as its last act."""
-        names = self.anatomy.added.get(self._classes[index].__name__, {})
+        names = by_class(self.anatomy.added, self._classes[index]) or {}
         return [(stream, bound[name]) for name, stream in names.items() if isinstance(bound.get(name), Tensor)]
 
     def enter(self, index: int, bound: Mapping[str, Any]) -> None:
         """Block ``index`` is about to be computed with ``bound`` arguments."""
-        if self.settled or self._left is None:
+        left = self._left.pop(threading.get_ident(), None)
+        if self.settled or left is None or left[0] != index - 1:
             return
-        before, leaves, versions = self._left
-        self._left = None
-        if before != index - 1:
-            return
+        before, leaves, versions = left
         if self._classes[before] is self._classes[index]:
             for position, leaf in enumerate(leaves):
                 for name, value in bound.items():
@@ -120,7 +121,7 @@ class Structure:
             return index not in self._fixed
         leaves: list[Any] = []
         self._templates[index] = take_apart(output, leaves)
-        self._left = (index, leaves, [_mark(x) for x in leaves])
+        self._left[threading.get_ident()] = (index, leaves, [_mark(x) for x in leaves])
         ended = {n for n, p in self.streams(index).items() if p < len(leaves) and leaves[p] is None}
         if ended:  # as in a last block that has no more use for the text
             self._ended.setdefault(index, set()).update(ended)
@@ -134,6 +135,9 @@ class Structure:
             and bound[n].shape == leaves[p].shape
             for n, p in streams.items()
         )  # fmt: skip
+        self._dtypes[index] = {
+            n: leaves[p].dtype for n, p in streams.items() if shaped and bound[n].dtype != leaves[p].dtype
+        }
         fits = shaped and covered >= set(range(len(leaves)))
         (self._fixed.discard if fits else self._fixed.add)(index)
         return fits
@@ -142,10 +146,10 @@ class Structure:
         """A whole call was computed: fix what was learnt. True if what was stored so far is void by it."""
         if self.settled or len(self._templates) < len(self._classes):
             return False
-        self.settled, self._left = True, None
+        self.settled, self._left = True, {}
         relearn = False
         for cls, evidence in self._evidence.items():
-            if cls.__name__ not in self.anatomy.streams and evidence != self._streams.get(cls):
+            if by_class(self.anatomy.streams, cls) is None and evidence != self._streams.get(cls):
                 relearn = relearn or evidence != self.streams(self._classes.index(cls))
                 main = next((n for n in _STREAM_NAMES if n in evidence), None)
                 self._streams[cls] = dict(sorted(evidence.items(), key=lambda item: (item[0] != main, item[1])))
@@ -165,6 +169,14 @@ class Structure:
     def part(self, index: int) -> None:
         """Something happens between blocks ``index`` and ``index + 1`` after all."""
         self.joined.discard(index)
+
+    def typed(self, index: int, streams: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``streams`` in the dtypes that block ``index`` gives back, where these aren't those that it was called with.
+
+        Under autocast a first block may take half precision and give back float32.
+        """
+        dtypes = self._dtypes.get(index)
+        return {n: x.to(dtypes.get(n, x.dtype)) for n, x in streams.items()} if dtypes else streams
 
     def skipped_output(self, index: int, streams: Mapping[str, Tensor]) -> Any:
         """The output of a block that was left out, in the structure that it has when computed."""

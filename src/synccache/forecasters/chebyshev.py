@@ -16,7 +16,7 @@ ASSUMED_STEPS = 40
 
 @dataclass(frozen=True)
 class Chebyshev(Rule):
-    """``w = phi(tau)^T (Phi^T Phi + ridge I)^-1 Phi^T``, phi = (T_0, .., T_order) at ``tau = 2 t / (total - 1) - 1``.
+    """``w = phi(tau)^T (Phi^T Phi + ridge I)^-1 Phi^T``, phi = (T_0, .., T_order) at ``tau = 2 t / total - 1``.
 
     A fit over the whole run so far, instead of differences of the last few anchors: noise in anchors is averaged out.
     The ridge pulls the value itself towards zero: the weights sum to less than 1, with 14 of 50 steps computed to 0.94
@@ -42,8 +42,8 @@ class Chebyshev(Rule):
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         if len(times) == 1:
             return torch.ones(1, 1, dtype=torch.float64)
-        last = max((context.step.total or ASSUMED_STEPS) - 1, t)
-        tau = 2 * torch.tensor([*times, t], dtype=torch.float64) / last - 1
+        total = max(context.step.total or ASSUMED_STEPS, t + 1)
+        tau = 2 * torch.tensor([*times, t], dtype=torch.float64) / total - 1
         curves = [torch.ones_like(tau), tau]
         while len(curves) <= self.order:
             curves.append(2 * tau * curves[-1] - curves[-2])

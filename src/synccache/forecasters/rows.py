@@ -30,7 +30,7 @@ class Rows(Learned, Rule):
         rows: [T, T]; only what lies below the diagonal is used. Row t predicts step t; row 0 is empty.
 
     Raises:
-        InputError: from ``weights``, for a step that there is no row for.
+        InputError: from ``weights``, in a run of another length.
     """
 
     rows: Tensor
@@ -41,10 +41,11 @@ class Rows(Learned, Rule):
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         step = int(t)
-        if step >= len(self.rows):
+        if step >= len(self.rows) or context.step.total not in (None, len(self.rows)):
+            run = f"step {step}" if context.step.total is None else f"step {step} of {context.step.total}"
             raise InputError(
-                f"Step {step} was asked for, and the learned rows are for runs of {len(self.rows)} steps. Use that "
-                "many, or profile a run of the length you want."
+                f"The learned rows are for runs of {len(self.rows)} steps, and {run} was asked for. Use that many, or "
+                "profile a run of the length you want."
             )
         oldest, place = int(times[-1]), {int(time): j for j, time in enumerate(times)}
         rows = self.rows.double().cpu()

@@ -1,21 +1,24 @@
 """Spatially-asymmetric forecasting: the person is extrapolated, the background reused. Ours.
 
-Formula: gate and scope as ``synccache``; each token's residual is ``M F_person + (1 - M) F_0``, with
-``F_person = F_0 + c s (F_0 - F_1)`` held still beyond ``person_gap`` steps, and M the person mask on the token grid.
+Formula: gate and scope as ``synccache-linear``; each token's residual is ``M F_person + (1 - M) F_background``, M the
+person mask on the token grid, both ``F_0 + c s (F_0 - F_1)`` held still beyond a largest gap: ``contraction`` and
+``person_gap`` for the person, ``background_contraction`` (0, which is reuse) and ``background_gap`` for the rest.
 Cost of a skipped step: as ``synccache`` plus one more pass over the residuals. Memory: twice ``synccache``'s.
 Use it at higher speed-ups, where extrapolating the background starts to hurt; it needs a person mask, without which it
 is ``synccache-linear``.
 """
 
 from ..engine.method import Method
-from ..forecasters import ByPerson, Lagrange, Reuse
-from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
+from ..forecasters import ByPerson, Lagrange
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
 def build(s: Settings) -> Method:
-    person = Lagrange(1, s["contraction"], s["person_gap"] or float("inf"))
-    return Method(probing_gate(s), segment_scope(s), ByPerson(person, Reuse()), "asymmetric")
+    reach = s["reach"] or float("inf")
+    person = Lagrange(1, s["contraction"], s["person_gap"] or float("inf"), reach)
+    background = Lagrange(1, s["background_contraction"], s["background_gap"] or float("inf"), reach)
+    return Method(probing_gate(s), segment_scope(s), ByPerson(person, background), "asymmetric")
 
 
 RECIPE = Recipe(
@@ -25,8 +28,10 @@ RECIPE = Recipe(
     gate="spatially-asymmetric probe, accumulated",
     scope="segments between injection sites",
     forecaster="by person mask: linear contracted, reuse",
-    settings={**PROBED, **SEGMENTED, "contraction": 0.5, "person_gap": None},
+    settings={
+        **PROBED, **SEGMENTED, **FORECAST, "person_gap": None, "background_contraction": 0.0, "background_gap": None,
+    },
     build=build,
-    models=TUNED,
+    models=TUNED_FORECAST,
     needs="a person mask",
-)
+)  # fmt: skip

@@ -4,7 +4,8 @@ Paper: HiCache, ICLR 2026, arXiv 2508.16984 (there per attention and MLP output;
 Formula: ``F_0 + sum_i f[t_0..t_i] sigma^i H_i(sigma k)``, H Hermite polynomials, k steps behind the newest anchor.
 Cost of a skipped step: embedding, head and injections only (no probe). Memory: ``order + 1`` tensors per segment and
 branch. Computed: the first ``warmup`` steps and every ``interval``-th after them, as TaylorSeer does.
-Use it where a full extrapolation overshoots; the paper gives no rule for sigma (0.4 to 0.7 in its table are close).
+Use it where a full extrapolation overshoots; the paper gives no rule for sigma. Defaults: interval 5 is its launcher's,
+sigma 0.5 and order 2 are the paper's.
 """
 
 from ..engine.method import Method

@@ -1,8 +1,9 @@
-"""Compute every n-th step, reuse in between: FORA's schedule at the level of the whole stack.
+"""Compute every n-th step, reuse in between: FORA's idea at the level of the whole stack.
 
 Paper: FORA, arXiv 2407.01425 (there per attention and MLP output).
 Formula: computed when ``interval`` steps have passed since the last computed one.
 Cost of a skipped step: embedding, head and injections only (no probe). Memory: one tensor per branch.
+Unlike ``fora`` it computes the first tenth of the steps; ``warmup=0`` has it compute just the same ones.
 Use it as the simplest baseline, and where speed must not depend on content. ``decoupled=True`` keeps injections live.
 """
 

@@ -4,10 +4,10 @@ Paper: MagCache, arXiv 2506.09045, NeurIPS 2025.
 Formula: ``P <- P gamma_i``, ``E <- E + |1 - P|`` since the last computed step; a step is skipped while
 ``E < threshold``, and at most ``max_gap - 1`` (the paper's K) in a row. gamma_i is the mean over tokens of
 ``|R_i| / |R_{i-1}|``, R the whole stack's residual of the conditional branch. The first fifth of a run is computed.
-The ratios are a profile's, or else published ones by name (``ratios="wan2.1-t2v-14b"``); for a run of another length
-the nearest of them are taken. HunyuanVideo's are found by themselves; Wan's have to be named, since its models look
-alike. The release keeps P and E of both guidance branches apart, with ratios that differ from the fourth digit on; here
-the conditional branch decides for both.
+The ratios are a profile's, or else published ones by name (``ratios="wan2.1-t2v-14b"``), which bring the release's
+threshold and largest gap along; for a run of another length the nearest of them are taken. HunyuanVideo's are found by
+themselves; Wan's have to be named, since its models look alike. The release keeps P and E of both guidance branches
+apart, with ratios that differ from the fourth digit on; here the conditional branch decides for both.
 Cost of a skipped step: embedding, head (and injections, whose result is dropped). Memory: one tensor per branch.
 Use it where one run can be profiled and speed must not hang on the content: its schedule is the same for everything
 that is generated. The ratios fall at the end of a run: little is skipped there. ``decoupled=True`` keeps injections
@@ -31,18 +31,25 @@ from ..gates import Magnitudes
 from ..scopes import WholeStack
 from .recipe import Recipe, Settings, protected
 
+USUAL: dict[str, Any] = {"threshold": 0.12, "max_gap": 5}
+
 
 def build(s: Settings) -> Method:
-    skips = s["max_gap"] - 1 if s["max_gap"] else None
-    gate = Magnitudes(_ratios(s), s["threshold"], skips)
+    known = USUAL if s["profile"] is not None else {**USUAL, **_released().get(s["ratios"], {})}
+    threshold, gap = (known[n] if s[n] is None else s[n] for n in ("threshold", "max_gap"))
+    gate = Magnitudes(_ratios(s), threshold, gap - 1 if gap else None)
     scope = WholeStack(absorb=not s["decoupled"])
     return Method(protected(gate, {**s, "max_gap": None}), scope, Reuse(), "magcache")
 
 
+def _released() -> dict[str, dict[str, Any]]:
+    text = (files("synccache.methods") / "data" / "magcache.json").read_text(encoding="utf-8")
+    return json.loads(text)["released"]
+
+
 def published() -> dict[str, tuple[float, ...]]:
     """Released ratios by name; ``data/magcache.json`` says where each comes from."""
-    text = (files("synccache.methods") / "data" / "magcache.json").read_text(encoding="utf-8")
-    return {name: tuple(map(float, entry["ratios"])) for name, entry in json.loads(text)["released"].items()}
+    return {name: tuple(map(float, entry["ratios"])) for name, entry in _released().items()}
 
 
 def magnitude_ratios(residuals: Tensor) -> Tensor:
@@ -84,11 +91,11 @@ RECIPE = Recipe(
     scope="whole stack",
     forecaster="reuse",
     settings={
-        "threshold": 0.12, "max_gap": 5, "warmup": 0.2, "last": None, "decoupled": False, "ratios": None,
+        "threshold": None, "max_gap": None, "warmup": 0.2, "last": None, "decoupled": False, "ratios": None,
         "profile": None,
     },
     build=build,
-    models={"hunyuan-video": {"ratios": "hunyuan-video-720p", "threshold": 0.24, "max_gap": 7}},
+    models={"hunyuan-video": {"ratios": "hunyuan-video-720p"}},
     needs="a profile, or published ratios (Wan, HunyuanVideo)",
     learn=learn,
 )  # fmt: skip

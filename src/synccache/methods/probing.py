@@ -10,7 +10,7 @@ from .recipe import Settings, protected
 
 PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
 # The portrait model: 12 of 40 steps computed on the clip that its plan was profiled on (`synccache plan`).
-TUNED = {"portrait": {"threshold": 0.17}}
+TUNED = {"portrait": {"threshold": 0.16}}
 # The same with a linear forecast: chosen on six rendered clips of people and speech from the training side.
 FORECAST = {"contraction": 0.5, "reach": 1.5}
 TUNED_FORECAST = {"portrait": {"threshold": 0.22, "max_gap": 5, "contraction": 1.0}}

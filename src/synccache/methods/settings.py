@@ -61,6 +61,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "contraction": _number(0, 2),
     "reach": _number(0),
     "person_gap": _number(1),
+    "background_contraction": _number(0, 2),
+    "background_gap": _number(1),
     "interval": _number(1, whole=True),
     "schedule": (_indices, "a list of step indices"),
     "order": _number(0, 6, whole=True),
@@ -111,7 +113,8 @@ AXES: dict[str, tuple[str, ...]] = {
     "plan": ("gate", "scope"),
     **dict.fromkeys(
         (
-            "contraction", "reach", "person_gap", "order", "sigma", "heun", "upper", "keep", "clusters", "variant",
+            "contraction", "reach", "person_gap", "background_contraction", "background_gap",
+            "order", "sigma", "heun", "upper", "keep", "clusters", "variant",
             "beta", "anchors", "energy", "ridge", "centred",
         ),
         ("forecaster",),

@@ -2,7 +2,7 @@
 
 Paper: Spectrum, arXiv 2603.01623, CVPR 2026 (formulas read in its release).
 Formula: ``F(t) = phi(tau)^T (Phi^T Phi + ridge I)^-1 Phi^T F``, phi the Chebyshev polynomials T_0 to T_4 at
-``tau = 2 t / (total - 1) - 1`` (``forecasters/chebyshev.py``). The gap starts at ``interval`` and grows by ``growth``
+``tau = 2 t / total - 1`` (``forecasters/chebyshev.py``). The gap starts at ``interval`` and grows by ``growth``
 with each step that is computed after the ``warmup``: 14 of 50 steps at 0.75, 10 at 3.
 Readings: the release fits the tokens before the final layer, here it is what the blocks added to their input. The ridge
 shrinks what is predicted: the weights sum to 0.94 one step behind an anchor and to 0.6 or 0.7 at the end of long gaps,

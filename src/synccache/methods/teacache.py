@@ -14,7 +14,7 @@ mode fit here, and by default that of the 14-billion text-to-video model (others
 CogVideoX's receive the time embedding (by default the set of 5b). Sets on the first block's modulated input
 (HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) serve where the anatomy gives that as ``signal``. Without a set p is the
 identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
-Defaults: where a set is known, the release's slower threshold, warm-up and last step; else its first and last step.
+Defaults: with a set the release's slower threshold, warm-up and last step; else 0.1, the first and the last step.
 On the built-in portrait model 0.069, the identity's threshold for 12 of 40 steps.
 Limit: half precision rounds small changes of the embedding.
 """
@@ -56,7 +56,12 @@ def coefficients(s: Settings) -> tuple[float, ...]:
     return (1.0, 0.0) if given is None else tuple(float(c) for c in given)
 
 
+USUAL = {"threshold": 0.1, "warmup": 1, "last": 1}
+
+
 def build(s: Settings) -> Method:
+    wanted = [n for n in USUAL if s[n] is None and (n != "threshold" or s["computed_steps"] is None)]
+    s = {**s, **{n: _usual(s)[n] for n in wanted}}
     gate = summing_gate(s, Signal(coefficients(s)))
     return Method(gate, WholeStack(absorb=not s["decoupled"]), Reuse(), "teacache")
 
@@ -85,9 +90,9 @@ def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor
     return {"coefficients": fitted(pairs[:, 0], pairs[:, 1])}
 
 
-def _published(name: str) -> Settings:
-    known = SETS[name]
-    return {"coefficients": name, "threshold": known["thresholds"][0], **{n: known[n] for n in ("warmup", "last")}}
+def _usual(s: Settings) -> Settings:
+    known = SETS.get(s["coefficients"]) if isinstance(s["coefficients"], str) and s["profile"] is None else None
+    return {**known, "threshold": known["thresholds"][0]} if known else USUAL
 
 
 RECIPE = Recipe(
@@ -99,10 +104,10 @@ RECIPE = Recipe(
     scope="whole stack",
     forecaster="reuse",
     settings={
-        **SUMMED, "threshold": 0.1, "coefficients": None, "decoupled": False, "warmup": 1, "last": 1, "profile": None,
+        **SUMMED, "threshold": None, "coefficients": None, "decoupled": False, "profile": None,
     },
     build=build,
-    models={"portrait": {"threshold": 0.069}} | {a: _published(name) for a, name in _FILE["anatomies"].items()},
+    models={"portrait": {"threshold": 0.069}} | {a: {"coefficients": name} for a, name in _FILE["anatomies"].items()},
     needs="coefficients fitted on the model: a profile, or published ones (Wan, CogVideoX)",
     learn=learn,
 )  # fmt: skip

@@ -17,6 +17,8 @@ Clip = Any  # torch.Tensor | np.ndarray, float [T, H, W, 3] or [H, W, 3]
 def psnr(a: Clip, b: Clip, mask: Clip | None = None, data_range: float = 1.0) -> float:
     """Peak signal-to-noise ratio in dB over a whole clip: 10 log10(range² / MSE), at most CAP_DB.
 
+    0 where a pixel that counts isn't a finite number, as in the clip of a method that has diverged.
+
     Args:
         a, b: [T, H, W, 3], or shapes that broadcast to it (a still picture against a clip).
         mask: weights of the pixels, [H, W] or [T, H, W], 0 or more; soft edges are fine. None weighs all alike.
@@ -29,6 +31,8 @@ def psnr(a: Clip, b: Clip, mask: Clip | None = None, data_range: float = 1.0) ->
     if x.shape[-3:] != y.shape[-3:]:
         raise ValueError(f"clips differ in size: {list(x.shape)} and {list(y.shape)}")
     error = _weighted(((x - y) ** 2).mean(-1), mask)
+    if not math.isfinite(error):
+        return 0.0
     if error <= 0.0:
         return CAP_DB
     return min(CAP_DB, 10.0 * math.log10(data_range**2 / error))

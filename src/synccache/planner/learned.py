@@ -57,8 +57,11 @@ class Profile:
             raise InputError(f"The profile of {self.method!r} has no {name!r}, only {has}. {_make(self.method)}")
         return self.tensors[name]
 
-    def check(self, anatomy: Anatomy, method: str | None = None) -> None:
-        """Raise InputError unless it is of a model like this one, and of ``method`` or of a part of it (``"a+b"``)."""
+    def check(self, anatomy: Anatomy, method: str | None = None, scheduler: str | None = None) -> None:
+        """Raise InputError unless it is of a model like this one, and of ``method`` or of a part of it (``"a+b"``).
+
+        Where a scheduler's class is known on both sides, it must be the same too: another one's steps lie elsewhere.
+        """
         if method is not None and not self.serves(method):
             raise InputError(f"The profile is of the method {self.method!r}, not of {method!r}. {_make(method)}")
         for key, known, value in differences(self.model, anatomy):
@@ -66,9 +69,17 @@ class Profile:
                 f"The profile was made for a model with {key} {known!r}, this one has {value!r}. {_make(self.method)}"
             )
 
-    def fits(self, anatomy: Anatomy) -> bool:
-        """Whether it is of a model like this one."""
-        return not differences(self.model, anatomy)
+        if None not in (scheduler, self.scheduler) and scheduler != self.scheduler:
+            raise InputError(
+                f"The profile was made with a {self.scheduler}, and this pipeline has a {scheduler}. "
+                f"{_make(self.method)}"
+            )
+
+    def fits(self, anatomy: Anatomy, scheduler: str | None = None) -> bool:
+        """Whether it is of a model like this one, and of its scheduler where both are known."""
+        return not differences(self.model, anatomy) and (
+            None in (scheduler, self.scheduler) or scheduler == self.scheduler
+        )
 
     def serves(self, method: str) -> bool:
         return self.method in methods_in(method)

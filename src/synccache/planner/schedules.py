@@ -44,7 +44,8 @@ def best_schedule(gram: Tensor, forecaster: Forecaster, computed: int, costs: Te
     came_from: list[Tensor] = []
     for _ in range(computed - 1):
         least, origin = (best[:, :, None] + errors[:, :, :total]).min(0)
-        best, _ = least, came_from.append(origin)
+        best = least
+        came_from.append(origin)
     last = int((best + errors[:, :, total]).argmin())
     path = [last % total, last // total]
     for origin in reversed(came_from):

@@ -47,7 +47,7 @@ class TrainSettings:
     mouth_weight: float = 15.0
     person_weight: float = 1.0
     background_weight: float = 1.0
-    lips_weight: float = 0.6
+    lips_weight: float = 0.3
     ema: float = 0.998
     drop_audio: float = 0.12
     continued: float = 0.5

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import Conflict
-from .anatomy import original_class
+from .engine.anatomy import original_class
+from .errors import Conflict
 
 # Names that the hooks of diffusers' caches are registered under (diffusers/hooks/*.py, 0.35 to 0.42).
 _DIFFUSERS_HOOKS = ("faster_cache", "fbc_", "mag_cache", "pyramid_", "sea_cache", "taylorseer", "text_kv_cache")

@@ -1,0 +1,26 @@
+"""Where things stand: methods in short files, and nothing about them in the engine."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import synccache
+from synccache.methods import RECIPES
+
+SOURCE = Path(synccache.__file__).parent
+# Words of the language, or the package's.
+WORDS = {"synccache", "none", "linear", "interval", "schedule", "asymmetric", "first-block", "fewer-steps"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_method_is_one_short_file(name):
+    file = SOURCE / "methods" / f"{name.replace('-', '_')}.py"
+    assert f'name="{name}"' in file.read_text(encoding="utf-8")
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("file", sorted((SOURCE / "engine").glob("*.py")), ids=lambda f: f.stem)
+def test_the_engine_names_no_method(file):
+    names = "|".join(re.escape(n).replace("\\-", "[-_ ]") for n in RECIPES if n not in WORDS)
+    assert not re.findall(rf"\b({names})\b", file.read_text(encoding="utf-8").lower())
