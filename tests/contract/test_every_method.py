@@ -204,9 +204,9 @@ def test_bfloat16(name):
     inputs.audio_input = inputs.audio_input.bfloat16()
     run, outs = s2v(model, inputs, torch.linspace(500, 499, STEPS).tolist()), {}
     for method in ("none", name):
-        with attached(model, method, run, steps=STEPS):
+        with attached(model, method, run, steps=STEPS) as handle:
             outs[method] = run()
-    assert outs[name].dtype is torch.bfloat16
+    assert handle.trace.skipped() > 0 and outs[name].dtype is torch.bfloat16
     assert distance(outs[name].float(), outs["none"].float()) < 0.1
 
 

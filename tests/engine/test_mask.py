@@ -79,6 +79,28 @@ def test_an_unknown_grid_is_noticed_once_and_probing_stays_uniform():
     assert len(seen) == 1
 
 
+def test_person_and_background_are_forecast_each_in_its_own_way():
+    """Without a mask, and where both groups have the same settings, ``asymmetric`` is ``synccache-linear``."""
+    outs = {}
+    anatomy = {"grid": lambda a: (2, 4, 4), "sites": (0, 2)}
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :4, :] = 1
+    for name, method, given in (
+        ("linear", "synccache-linear", {}),
+        ("no mask", "asymmetric", {}),
+        ("alike", "asymmetric", {"background_contraction": 0.5, "mask": mask, "mask_weight": 1.0}),
+        ("apart", "asymmetric", {"mask": mask, "mask_weight": 1.0}),
+    ):
+        pipe = Pipeline(Video())
+        own = Anatomy("video", tuple(pipe.transformer.blocks), **anatomy)
+        with synccache.cached(pipe, method, threshold=0.5, anatomy=own, **given) as handle:
+            outs[name] = pipe()
+            assert handle.trace.skipped() > 0
+    assert torch.equal(outs["linear"], outs["no mask"])
+    torch.testing.assert_close(outs["linear"], outs["alike"])
+    assert not torch.allclose(outs["linear"], outs["apart"])
+
+
 def test_a_batch_with_a_mask_for_each():
     pipe = Pipeline(Video(), batched=True)
     anatomy = Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2), grid=lambda a: (2, 4, 4))

@@ -41,6 +41,20 @@ class Gated(nn.Module):
         return hidden_states + out + live
 
 
+class Single(nn.Module):
+    """Attention and feed-forward end in one projection, and a gate that belongs to the step scales what it gives."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.attn, self.proj_mlp = Part(weight, lambda out: (out, out)), Part(weight, lambda out: out)
+        self.act_mlp, self.proj_out = nn.ReLU(), Part(2.0, lambda out: out)
+
+    def forward(self, hidden_states, level, gate, live):
+        attended = sum(self.attn(hidden_states, level))
+        both = torch.cat([attended, self.act_mlp(self.proj_mlp(hidden_states, level))], dim=2)
+        return hidden_states + gate * self.proj_out(both, both.mean())[..., : hidden_states.shape[2]] + live
+
+
 class GatedModel(nn.Module):
     def __init__(self, **block):
         super().__init__()
@@ -64,6 +78,24 @@ def value(model, *args, **more):
 
 def listed(*steps, scope=None, forecaster=None, guidance=None):
     return Method(Listed(frozenset(steps)), scope or Modules(), forecaster or Reuse(), guidance=guidance)
+
+
+# -- modules that feed another -----------------------------------------------------------------------------------------
+
+
+def test_where_one_projection_is_filled_in_nothing_that_feeds_it_runs():
+    model = GatedModel()
+    model.blocks = nn.ModuleList(Single(w) for w in (1.0, 10.0))
+    plain = value(model, 1000, 3, gate=4.0)
+    with synccache.cached(model, listed(0, 2)) as handle:
+        assert value(model, 1000, 3, gate=4.0) == plain == 20 + 4 * 2 * (1.5 * 3 + 1.5 * 30)
+        assert value(model, 900, 99, gate=2.0, live=5.0) == 20 + 2 * 2 * 1.5 * 33 + 2 * 5
+        calls = [[m.calls for m in (b.attn, b.proj_mlp, b.proj_out)] for b in model.blocks]
+        assert calls == [[2, 2, 2], [2, 2, 2]]  # once without, once with the cache
+        assert value(model, 800, 5) == 20 + 2 * 1.5 * 55  # computed again, by all of them
+        one = 2 * 3 * (3 + 3) // 3 * 4  # [1, 2, 6] float32
+        assert handle.trace.bytes_peak == 2 * one and handle.trace.decisions() == ["computed", "skipped", "computed"]
+    assert all(type(m) in (Part, nn.ReLU) for b in model.blocks for m in b.children())
 
 
 # -- modules ---------------------------------------------------------------------------------------------------------

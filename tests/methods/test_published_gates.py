@@ -66,6 +66,22 @@ def test_published_defaults(method, anatomy, threshold, protections):
     assert wrappers(method, anatomy) == protections
 
 
+def test_a_named_set_brings_its_own_defaults_along():
+    for name, threshold, warmup in (("wan2.1-i2v-480p-ret", 0.2, 5), ("wan2.1-t2v-14b", 0.14, 1), ("flux", 0.25, 1)):
+        assert gate_of("teacache", "wan", coefficients=name).threshold == threshold
+        assert wrappers("teacache", "wan", coefficients=name)["Warmup"] == warmup
+    assert gate_of("teacache", "wan", coefficients="flux", threshold=0.3).threshold == 0.3
+    assert wrappers("teacache", "wan", warmup=0) == {}  # the "ret" set computes no last step
+    for name, threshold, skips in (
+        ("wan2.1-t2v-1.3b", 0.12, 4),
+        ("wan2.1-t2v-14b", 0.24, 6),
+        ("wan2.2-t2v-a14b", 0.06, 2),
+    ):
+        gate = gate_of("magcache", ratios=name)
+        assert (gate.threshold, gate.max_skips) == (threshold, skips)
+    assert gate_of("magcache", ratios="wan2.1-t2v-14b", max_gap=3).max_skips == 2
+
+
 def test_dicache_reaches_further_on_wan():
     uppers = {a: complete(RECIPES["dicache"], {}, a)["upper"] for a in ("wan", "hunyuan-video", None)}
     assert uppers == {"wan": 2.0, "hunyuan-video": 1.5, None: 1.5}
@@ -160,6 +176,9 @@ def test_the_published_sets():
         assert ("ret" in name) == (known["signal"] == "projected time embedding") == (known["warmup"] == 5)
     rounded = [733.226, -401.132, 67.5869, -3.14988, 0.0961238]
     assert SETS["hunyuan-video"]["coefficients"] == pytest.approx(rounded, rel=1e-5)
+    firsts = {"wan2.1-t2v-1.3b": 2396.77, "wan2.1-t2v-14b": -5784.55, "wan2.1-i2v-480p": -302.332}
+    for name, first in firsts.items():
+        assert SETS[name]["coefficients"][0] == pytest.approx(first, rel=1e-5)
 
 
 def test_coefficients_by_model_by_name_and_by_hand():

@@ -142,6 +142,20 @@ def test_another_models_profile_is_refused(profile):
     assert not profile.fits(Anatomy("video", tuple(Video().blocks)))
 
 
+def test_another_schedulers_profile_is_refused(profile):
+    class DpmScheduler(type(pipeline().scheduler)):
+        pass
+
+    pipe = pipeline()
+    pipe.scheduler = DpmScheduler()
+    with pytest.raises(
+        InputError, match=r"made with a EulerScheduler, and this pipeline has a DpmScheduler.*synccache"
+    ):
+        synccache.apply(pipe, "magcache", profile=profile)
+    with synccache.cached(pipe.transformer, "magcache", profile=profile):  # nobody knows of another one here
+        pass
+
+
 def test_a_profile_as_a_setting_can_be_saved_and_loads_again(profile, tmp_path):
     pipe, path = pipeline(), profile.save(tmp_path / "p.safetensors")
     with synccache.cached(pipe, "magcache", profile=path, threshold=0.05) as handle:

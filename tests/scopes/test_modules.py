@@ -31,6 +31,13 @@ def test_which_modules_are_regions():
     assert (region.id, region.members, region.value, region.part) == ("block 0 attn1", (0,), "output", "attn1")
 
 
+def test_a_block_whose_modules_end_in_one_projection_holds_one_output():
+    single = Block("proj_mlp", "act_mlp", "proj_out", "attn")
+    (region,) = Modules().regions(Anatomy("toy", (single,), sites=()), 0)
+    assert (region.part, region.feeding, region.value) == ("proj_out", ("proj_mlp", "act_mlp", "attn"), "output")
+    assert parts(Modules(feed_forward=False), single) == [(0, "attn")]
+
+
 def test_a_model_without_any_is_refused():
     with pytest.raises(UnsupportedModel, match=r"No attention or feed-forward module was found .* of Block"):
         parts(Modules(), Block(*BARE))

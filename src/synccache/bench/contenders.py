@@ -116,7 +116,6 @@ ABLATIONS = (
 
 # -- every method ------------------------------------------------------------------------------------------------
 
-SPACED = {n: sorted({round(39 * (i / (n - 1)) ** 1.5) for i in range(n)}) for n in (8, 10, 14)}
 # Where neither a number of computed steps nor an interval sets the speed, or another one than usual is wanted.
 AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "dbcache": tuple((f"{t:g}", {"threshold": t, "warmup": 4}) for t in (0.05, 0.1, 0.2)),
@@ -125,7 +124,9 @@ AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "l2p": tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10)),
     "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.06, 0.12, 0.24)),
     "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (4, 6, 9)),
-    "schedule": tuple((f"@{n}", {"schedule": steps, "order": 1}) for n, steps in SPACED.items()),
+    "schedule": tuple(
+        (f"searched @{n}", {"computed_steps": n, "order": 1, "reach": 1.5, "guided": True}) for n in (8, 10, 14)
+    ),
     "spectrum": tuple((f"+{g:g}", {"growth": g}) for g in (0.75, 1.5, 3.0)),
     "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (3, 5, 8)),
 }
@@ -147,6 +148,15 @@ def of_method(recipe: Recipe) -> tuple[Contender, ...]:
     return tuple(Contender(f"{recipe.name} {text}", recipe.name, own, curve=recipe.name) for text, own in settings)
 
 
+def _shorter(method: str, steps: int, computed: int) -> Contender:
+    """A cache on a run of fewer steps."""
+    settings = {"computed_steps": computed, "max_gap": 0}
+    label, curve = f"{method} @{computed} of {steps}", f"{method}, fewer steps"
+    return Contender(label, method, settings, steps=steps, curve=curve)
+
+
+# What a user would do who wants both; PSNR is against the uncached 40 steps all the same.
+BOTH = tuple(_shorter("synccache-cfg", steps, n) for steps, n in ((24, 14), (20, 12), (20, 9), (16, 8)))
 SHORT_CONTROLS = (CONTROLS[0], *(replace(control, steps=10) for control in CONTROLS[1:]))
 
 
@@ -157,4 +167,5 @@ def of_methods(recipes: Iterable[Recipe], quick: bool = False) -> tuple[Contende
         chosen = [own[1:2] for own in methods]
         return (Contender(REFERENCE), *(_fewer(n) for n in (8, 20)), *SHORT_CONTROLS[:2], *itertools.chain(*chosen))
     controls = (Contender(REFERENCE), *(_fewer(n) for n in (8, 10, 12, 16, 20, 24)), *SHORT_CONTROLS)
-    return (*controls, *itertools.chain(*methods))
+    both = BOTH if {c.method for c in BOTH} <= {c.method for own in methods for c in own} else ()
+    return (*controls, *itertools.chain(*methods), *both)

@@ -126,7 +126,7 @@ def write_report(
         "",
         table(summary),
     ]
-    if document["suite"] == "methods":
+    if document["spread"]:
         text[2] += " Seconds were taken on the first clip alone; other clips differ by their numbers of computed steps."
     if document["suite"] == "ablations":
         document["compared"] = compared(rows, chosen, "synccache")

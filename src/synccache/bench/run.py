@@ -30,6 +30,7 @@ from .report import write_report
 from .spread import as_timed, measured_at_once, prepared
 
 SCHEMA = "synccache.bench/1"
+SPREAD = ("ablations", "methods")  # what counts there is quality, so one clip is timed and the others run at once
 LENDER = 1000  # number of the clip that methods learn from; no run measures it
 SUITES: dict[str, Callable[[bool], Sequence[Contender]]] = {
     "core": lambda quick: QUICK if quick else CORE,
@@ -52,8 +53,8 @@ def run(
 
     A clip's contenders run in an order of its own, so that a slow minute of the machine hits none in particular; a
     clip's uncached time is the median over its uncached runs of the same length (reference and controls). Rows are
-    saved after every clip; rows that a stopped run left in ``out`` are taken over. The methods suite times the first
-    clip alone and then judges the others in several processes at once (``bench/spread.py``).
+    saved after every clip; rows that a stopped run left in ``out`` are taken over. The suites in ``SPREAD`` time the
+    first clip alone and then judge the others in several processes at once (``bench/spread.py``).
 
     Args:
         suite: a name in ``SUITES``.
@@ -100,7 +101,7 @@ def run(
         _save(out / "bench.json", document)
 
     people = held_out(count + 1, config.frames, config.image_size)  # the last one lends its audio
-    spread = suite == "methods"
+    spread = suite in SPREAD
     given: Given = {}
     if missing:
         shoot(pipe, people[0], people[1], Contender("warm-up", steps=2))
@@ -146,6 +147,7 @@ def _new_document(suite: str, model: Path | None) -> dict[str, Any]:
         "version": __version__,
         "model": model_name(model),
         "guidance_scale": GUIDANCE_SCALE,
+        "spread": suite in SPREAD,
         "hardware": hardware(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": [],

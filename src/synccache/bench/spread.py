@@ -23,6 +23,7 @@ from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
 from ..methods.compose import lenders
 from ..planner import learn_profile
+from ..planner.profile import profile
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
 from ..portrait.transformer import PortraitConfig
@@ -36,7 +37,7 @@ _PIPES: list[PortraitPipeline] = []  # of this process, if it is one of several
 def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender], out: Path) -> dict[str, dict]:
     """Settings by contender, learnt on a clip that isn't measured: profiles, and thresholds for numbers of steps."""
     given: dict[str, dict[str, Any]] = {}
-    errors: dict[str, Any] = {}
+    errors: dict[tuple[Any, ...], Any] = {}
     for contender in chosen:
         if contender.method is None:
             continue
@@ -45,18 +46,39 @@ def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender
             if RECIPES[name].learn is not None and "profile" in recipe.settings:
                 settings["profile"] = str(_profile(pipe, lender, name, out))
         if "computed_steps" in settings and "threshold" in recipe.settings:
-            with cached(pipe, recipe.name, **settings) as handle:
-                gate: Any = handle.method.gate
-                if isinstance(gate, Budget) and gate.errors is None:
-                    if recipe.name not in errors:
-                        _run(pipe, lender)
-                        handle.reset()
-                        errors[recipe.name] = handle.engine.recorded[contender.steps]
-                    wanted = settings.pop("computed_steps")
-                    settings["threshold"] = threshold_for(gate.gate, errors[recipe.name], wanted)
+            settings |= _threshold(pipe, lender, contender, settings, errors)
         if settings != contender.settings:
             given[contender.label] = settings
     return given
+
+
+def _threshold(
+    pipe: PortraitPipeline,
+    lender: HeldOut,
+    contender: Contender,
+    settings: Mapping[str, Any],
+    errors: dict[tuple[Any, ...], Any],
+) -> dict[str, Any]:
+    """The threshold at which the wanted number of steps is computed on the lender's clip.
+
+    What a probe measures depends on its mask weight alone, so all methods with one share a recording.
+    """
+    own = {k: v for k, v in settings.items() if not (k == "boundaries" and isinstance(v, int))}
+    with cached(pipe, contender.method, **own) as handle:
+        gate: Any = handle.method.gate
+        if not isinstance(gate, Budget):
+            return {}
+        weight = handle.settings.get("mask_weight") or 1.0
+        key = (contender.steps, contender.method if gate.errors is None else weight)
+        if key not in errors and gate.errors is None:
+            _run(pipe, lender, contender.steps)
+            handle.reset()
+            errors[key] = handle.engine.recorded[contender.steps]
+    if key not in errors:
+        mask = None if lender.mask is None else torch.from_numpy(lender.mask)
+        errors[key] = profile(pipe, lambda: _run(pipe, lender, contender.steps), mask=mask, mask_weight=weight).errors
+    found = threshold_for(gate.gate, errors[key], settings["computed_steps"])
+    return {"threshold": found, "computed_steps": None}
 
 
 def _profile(pipe: PortraitPipeline, lender: HeldOut, method: str, out: Path) -> Path:
@@ -68,8 +90,9 @@ def _profile(pipe: PortraitPipeline, lender: HeldOut, method: str, out: Path) ->
     return path
 
 
-def _run(pipe: PortraitPipeline, person: HeldOut) -> None:
-    pipe.denoise(to_pixels(person.clip.portrait)[None], person.clip.features[None], seeds=[person.index])
+def _run(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> None:
+    clip = person.clip
+    pipe.denoise(to_pixels(clip.portrait)[None], clip.features[None], steps=steps, seeds=[person.index])
 
 
 def measured_at_once(

@@ -104,6 +104,14 @@ class Anatomy:
         """Names of block ``index``'s attention and feed-forward modules, in the order in which it holds them."""
         return tuple(name for name, _ in self.blocks[index].named_children() if name.lower() in _PARTS)
 
+    def joint(self, index: int) -> tuple[str, tuple[str, ...]] | None:
+        """Of a block whose attention and feed-forward end in one projection, as FLUX's single blocks: that module, and
+        those that feed it alone; None of other blocks."""
+        names = [name for name, _ in self.blocks[index].named_children()]
+        if not {"attn", "proj_mlp", "proj_out"} <= set(names):
+            return None
+        return "proj_out", tuple(n for n in names if n in ("attn", "proj_mlp", "act_mlp"))
+
     def identity(self) -> dict[str, Any]:
         """What a plan must agree with to be used on this model."""
         sites = None if self.sites is None else list(self.sites)

@@ -83,7 +83,7 @@ def decide(engine: Engine, call: Call) -> None:
     call.decision = decision
     regions = () if guided(engine, call) else engine.regions[call.expert]
     call.regions = {i: r for r in regions for i in r.members if not r.part}
-    call.parts = {(r.first, r.part): r for r in regions if r.part}
+    call.parts = {(r.first, name): r for r in regions for name in r.modules}
 
 
 def locate(engine: Engine, call: Call) -> None:

@@ -99,9 +99,9 @@ class Handle:
                 for index, block in enumerate(anatomy.blocks):
                     self._hook(block, BlockLink(self.engine, expert, index))
                 for region in self.engine.regions[expert]:
-                    if region.part:
-                        module = anatomy.blocks[region.first].get_submodule(region.part)
-                        self._hook(module, PartLink(self.engine, expert, region.first, region.part))
+                    for name in region.modules:
+                        module = anatomy.blocks[region.first].get_submodule(name)
+                        self._hook(module, PartLink(self.engine, expert, region.first, name))
         except BaseException:
             self.remove()
             raise

@@ -15,6 +15,7 @@ from ..errors import UnsupportedModel
 from .anatomy import original_class
 from .call import Call
 from .forecast import forecast
+from .history import History
 from .structure import put_together, take_apart
 from .types import Action, Forecaster, Region
 
@@ -67,12 +68,10 @@ def remember(
 
 def recall(engine: Engine, call: Call, region: Region, forecaster: Forecaster, bases: Sequence[Tensor] = ()) -> Any:
     """The region's output as predicted from its anchors, on top of ``bases``; None where it has to be computed."""
-    form = engine.forms.get((call.expert, region.id))
-    if form is None or call.position is None:
+    known = _known(engine, call, region)
+    if known is None or (bases and len(bases) != len(known[1])):
         return None
-    held = call.session.anchors_of(call.expert, call.position.branch, region)
-    if set(held) != set(map(str, form.tensors)) or (bases and len(bases) != len(held)):
-        return None
+    form, held = known
     leaves = dict(form.others)
     for number, (position, empty) in enumerate(form.tensors.items()):
         history = held[str(position)]
@@ -83,6 +82,15 @@ def recall(engine: Engine, call: Call, region: Region, forecaster: Forecaster, b
         leaves[position] = forecast(engine, call, None, like, history, onto=bool(bases), forecaster=forecaster)
     call.begun.add(region.id)
     return put_together(form.template, leaves)
+
+
+def _known(engine: Engine, call: Call, region: Region) -> tuple[Form, dict[str, History]] | None:
+    """Form and anchors of a region that can be filled in."""
+    form = engine.forms.get((call.expert, region.id))
+    if form is None or call.position is None:
+        return None
+    held = call.session.anchors_of(call.expert, call.position.branch, region)
+    return (form, held) if set(held) == set(map(str, form.tensors)) else None
 
 
 # -- modules -----------------------------------------------------------------------------------------------------
@@ -103,11 +111,29 @@ def run_part(
         block = original_class(engine.structures[call.expert].anatomy.blocks[index]).__name__
         raise UnsupportedModel(f"{part} of block {index} ({block}) ran twice in one call, so it can't be cached.")
     call.called_parts.add((index, part))
+    if part in region.feeding:
+        return _feed(engine, call, region, part, run, args, kwargs)
     forecaster = engine.method.forecaster
     output = recall(engine, call, region, forecaster) if call.decision.of(region) is Action.FILL else None
     if output is None:
         output = run(*args, **kwargs)
         remember(engine, call, region, output, forecaster)
+    return output
+
+
+def _feed(
+    engine: Engine, call: Call, region: Region, part: str, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """A module that feeds ``region.part`` alone is called: zeros that take no memory, where that one is filled in."""
+    assert call.decision is not None and call.position is not None
+    unheeded, key = call.session.unheeded, (call.expert, call.position.branch, f"{region.first} {part}")
+    if call.decision.of(region) is Action.FILL and key in unheeded and _known(engine, call, region):
+        return unheeded[key]
+    output = run(*args, **kwargs)
+    leaves: list[Any] = []
+    template = take_apart(output, leaves)
+    zeros = [x.new_zeros(()).expand(x.shape) if isinstance(x, Tensor) else x for x in leaves]
+    unheeded[key] = put_together(template, dict(enumerate(zeros)))
     return output
 
 

@@ -49,6 +49,8 @@ class Session:
         gates: gate state; by branch, or under None where the branches share one.
         kept: (expert, branch or None, name) to what is kept of a tensor that the gate watches.
         held: (expert, branch, region id) to its anchors by stream.
+        unheeded: (expert, branch, "block module") to zeros in the form of what that module gave, where nobody heeds it
+            on a skipped step.
         shared: the decision of the current step that other branches follow; ``shared_ratios`` is what it rests on.
         lead: (expert, branch, tensors) of the deciding branch's latest output, if others are told from it.
         computed_at: step index of the last computed step, by branch or None.
@@ -68,6 +70,7 @@ class Session:
         self.gates: dict[Hashable, Any] = {}
         self.kept: dict[Place, Kept] = {}
         self.held: dict[Place, dict[str, History]] = {}
+        self.unheeded: dict[Place, Any] = {}
         self.shared: Decision | None = None
         self.shared_ratios: tuple[tuple[float, ...], ...] | None = None
         self.lead: tuple[int, Hashable, list[Tensor]] | None = None

@@ -34,12 +34,20 @@ class Region:
             input; what is added in between is part of it and stale when filled in, as in caches that replace the whole
             stack. ``"output"``: what comes out, of the whole model or of a module.
         part: name of the module inside the one member that this is about; "" for whole blocks.
+        feeding: names of that member's other modules whose outputs go into ``part`` alone, and which needn't run where
+            it is filled in.
     """
 
     id: str
     members: tuple[int, ...]
     value: str = "residual"
     part: str = ""
+    feeding: tuple[str, ...] = ()
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules inside its member that are left out with it."""
+        return (self.part, *self.feeding) if self.part else ()
 
     @property
     def first(self) -> int:

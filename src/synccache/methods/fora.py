@@ -10,8 +10,7 @@ Cost of a skipped step: norms, gates and sums of every block, and all that lies 
 per module and branch, two or three for each block: about 2.15 GB on FLUX at 1024 × 1024, more on video.
 Use it as the baseline at the level of modules. ``interval`` does the same for the price of one tensor. Attention that
 a block writes into its own forward isn't found, and a block's own audio or text attention is stale.
-Single blocks of FLUX and HunyuanVideo hold their MLP as loose layers: there the attention alone is filled in, and the
-MLP runs on every step.
+Single blocks of FLUX and HunyuanVideo, where attention and MLP end in one projection, hold one tensor each.
 """
 
 from ..engine.method import Method

@@ -10,8 +10,6 @@ Cost of a skipped step: as ``fora`` and ``order + 1`` passes over every output, 
 than its operations say. Memory: ``order + 1`` tensors per module (FLUX: about 2.15 GB times that; the whole of it over
 50 GB there and 77 GB on HunyuanVideo, as the authors report).
 Use it where memory is no matter; ``taylorseer-lite`` keeps one value for the whole stack. At long gaps it overshoots.
-Single blocks of FLUX and HunyuanVideo hold their MLP as loose layers: there the attention alone is filled in, and the
-MLP runs on every step.
 Defaults: interval 5, order 1, warm-up 3; per model those of the releases, where Wan 2.1 and HunyuanVideo have a
 warm-up of one step (steps up to the second computed one are plain reuse) and FLUX and Qwen-Image an interval of 6.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -87,7 +88,7 @@ def evaluate(
     spoken = np.concatenate(measured)
     loudest = float(np.quantile(spoken, 0.99))
     quiet_rows = [row for row in rows if "silent_opening" in row]
-    others = [pearson(measured[i], true[(i + 1) % clips]) for i in range(clips)]
+    others = [pearson(measured[i], true[(i + 1) % clips]) for i in range(clips)] if clips > 1 else [math.nan]
     lags = [row["lag"] for row in rows]
     report = {
         "clips": clips,

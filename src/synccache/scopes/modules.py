@@ -20,6 +20,9 @@ class Modules:
     hears its audio or text through a module of its own, that is stale on skipped steps. A block that holds none
     (attention written into its forward) always runs.
 
+    Where a block's attention and feed-forward end in one projection (FLUX's and HunyuanVideo's single blocks), its
+    output is what is kept, and neither runs.
+
     Args:
         attention, feed_forward: which kinds are filled in.
     """
@@ -35,6 +38,11 @@ class Modules:
         """
         found = []
         for index in range(start, len(anatomy.blocks)):
+            joint = anatomy.joint(index) if self.attention and self.feed_forward else None
+            if joint is not None:
+                part, feeding = joint
+                found.append(Region(f"block {index} {part}", (index,), "output", part, feeding))
+                continue
             for part in anatomy.parts(index):
                 attends = any(word in part.lower() for word in ATTENTION)
                 if self.attention if attends else self.feed_forward:
