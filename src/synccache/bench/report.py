@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> li
             entry[name] = float(np.mean(values)) if values else None
         entry["megabytes"] = None if not entry["bytes"] else entry["bytes"] / 2**20
         gains = [r["psnr_mouth_db"] - curve[r["clip"]](r["speedup"]) for r in own if r.get("speedup")] if curve else []
-        if gains and np.isfinite(gains).all() and not contender.full and contender.curve != "fewer-steps":
+        slowest = _slowest(rows, chosen)
+        if gains and entry["speedup"] >= slowest and not contender.full and contender.curve != "fewer-steps":
             entry["gain_db"], low, high = paired_bootstrap(gains)
             entry["gain_db_interval"] = [low, high]
         else:
@@ -62,7 +63,8 @@ def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> li
 def _fewer_steps(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> dict[int, Any]:
     """By clip: mouth PSNR of fewer steps as a function of the speed-up, linear in its logarithm.
 
-    Beyond the fast end its value there is held, which flatters fewer steps; beyond the slow end there is none.
+    Beyond the fast end its value there is held, which flatters fewer steps; beyond the slow end, where single clips of
+    a contender may come to lie, it goes on as between the two slowest.
     """
     labels = {c.label for c in chosen if c.curve == "fewer-steps"}
     curves = {}
@@ -72,8 +74,21 @@ def _fewer_steps(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) ->
         )
         if points:
             x, y = zip(*points, strict=True)
-            curves[clip] = lambda speedup, x=x, y=y: float(np.interp(np.log(speedup), x, y, left=math.nan))
+            curves[clip] = partial(_continued, x, y)
     return curves
+
+
+def _continued(x: Sequence[float], y: Sequence[float], speedup: float) -> float:
+    at = float(np.log(speedup))
+    if at >= x[0] or len(x) < 2:
+        return float(np.interp(at, x, y))
+    return y[0] + (at - x[0]) * (y[1] - y[0]) / (x[1] - x[0])
+
+
+def _slowest(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> float:
+    """Median speed-up of the contender with most steps among those with fewer steps; slower ones aren't compared."""
+    by_label = [[r["speedup"] for r in rows if r["contender"] == c.label] for c in chosen if c.curve == "fewer-steps"]
+    return min((float(np.median(found)) for found in by_label if found), default=0.0)
 
 
 def compared(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender], base: str) -> list[dict[str, Any]]:
