@@ -32,7 +32,7 @@ COLUMNS = {
 
 def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> list[dict[str, Any]]:
     """One dictionary a contender: medians of ratios, means of everything else, intervals where they matter."""
-    curve = _fewer_steps(rows, chosen)
+    curve, slowest = _fewer_steps(rows, chosen), _slowest(rows, chosen)
     found = []
     for contender in chosen:
         own = [r for r in rows if r["contender"] == contender.label]
@@ -50,7 +50,6 @@ def summarise(rows: Sequence[dict[str, Any]], chosen: Sequence[Contender]) -> li
             entry[name] = float(np.mean(values)) if values else None
         entry["megabytes"] = None if not entry["bytes"] else entry["bytes"] / 2**20
         gains = [r["psnr_mouth_db"] - curve[r["clip"]](r["speedup"]) for r in own if r.get("speedup")] if curve else []
-        slowest = _slowest(rows, chosen)
         if gains and entry["speedup"] >= slowest and not contender.full and contender.curve != "fewer-steps":
             entry["gain_db"], low, high = paired_bootstrap(gains)
             entry["gain_db_interval"] = [low, high]
