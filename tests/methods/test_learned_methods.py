@@ -1,6 +1,7 @@
 """MagCache, L2P and searched schedules: their rules by hand, what they learn, and what they refuse."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -11,7 +12,7 @@ from toys import Pipeline, Video, WanModel_S2V, distance, s2v_inputs
 import synccache
 from synccache import Anatomy, InputError
 from synccache.engine.types import Action, Decision, Run, Seen, Step
-from synccache.gates import Magnitudes, Warmup, replay
+from synccache.gates import Listed, Magnitudes, Warmup, replay
 from synccache.gates.magnitude import nearest
 from synccache.methods import RECIPES
 from synccache.methods.l2p import RELEASED, steps_to_compute
@@ -233,21 +234,21 @@ def test_rows_beat_reuse_on_a_pipeline():
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_a_searched_schedule_beats_even_spacing(order):
+@pytest.mark.parametrize("name", ["schedule", "searched"])
+def test_searched_steps_beat_even_spacing(name, order):
     pipe = Pipeline(Video())
-    profile = learn_profile(pipe, "schedule", lambda: pipe(steps=30))
+    profile = learn_profile(pipe, name, lambda: pipe(steps=30))
     plain, errors = pipe(steps=30, seed=3), {}
-    for name, given in {
-        "searched": {"computed_steps": 8, "profile": profile},
-        "even": {"schedule": [0, 4, 8, 12, 16, 21, 25, 29]},
-    }.items():
-        with synccache.cached(pipe, "schedule", order=order, **given) as handle:
+    with synccache.cached(pipe, name, order=order, computed_steps=8, profile=profile) as handle:
+        searched = handle.method
+    evenly = replace(searched, gate=Listed(frozenset({0, 4, 8, 12, 16, 21, 25, 29})))
+    for method in (searched, evenly):
+        with synccache.cached(pipe, method) as handle:
             pipe(steps=30)  # where its sites are found
-            errors[name] = distance(pipe(steps=30, seed=3), plain)
+            errors[method] = distance(pipe(steps=30, seed=3), plain)
             assert handle.trace.computed() == 8
-    assert errors["searched"] < errors["even"]
-    refused = pytest.raises(InputError, match="for runs of 30 steps, and this run has 12")
-    with synccache.cached(pipe, "schedule", computed_steps=8, profile=profile), refused:
+    assert errors[searched] < errors[evenly]
+    with synccache.cached(pipe, searched), pytest.raises(InputError, match="of 30 steps, and this run has 12"):
         pipe(steps=12)
 
 

@@ -132,24 +132,6 @@ def test_every_docstring_says_where_it_comes_from_and_what_it_costs(name):
         assert "arxiv" in module.__doc__.lower() or "source: " in module.__doc__.lower() or name == "schedule"
 
 
-def test_fewer_steps_shortens_the_schedule_and_restores_it():
-    pipe, short = Pipeline(Video()), Pipeline(Video())
-    with synccache.cached(pipe, "fewer-steps", computed_steps=6) as handle:
-        out = pipe(steps=20)
-        assert handle.trace.decisions() == ["computed"] * 6 and len(pipe.scheduler.timesteps) == 6
-    assert torch.equal(out, short(steps=6))
-    assert "set_timesteps" not in vars(pipe.scheduler)
-    pipe.scheduler.set_timesteps(20)
-    assert len(pipe.scheduler.timesteps) == 20
-
-
-def test_fewer_steps_resamples_sigmas_that_are_given():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, "fewer-steps", computed_steps=3):
-        pipe.scheduler.set_timesteps(5, sigmas=[1.0, 0.8, 0.6, 0.4, 0.2])
-        assert pipe.scheduler.timesteps.tolist() == pytest.approx([1000, 600, 200])
-
-
 def test_computed_steps_without_a_plan_records_one_run_and_then_keeps_to_it():
     pipe = Pipeline(Video())
     with synccache.cached(pipe, "synccache", computed_steps=8) as handle:

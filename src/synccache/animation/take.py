@@ -68,7 +68,7 @@ def shoot(
     """Run the pipeline once under ``method``; the model is left as it was."""
     with cached(pipe, method, mask=scene.person, **settings) as handle:
         clips = pipe.clips(scene.speech.size)
-        shown = handle.method.shorten or steps
+        shown = steps if handle.method.shorten is None else handle.method.shorten.length(steps)
         state = Progress(method, clips, clips * shown)
 
         counted = None

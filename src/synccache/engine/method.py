@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .shorten import Fewer, Picked
 from .types import Forecaster, Gate, Scope
 
 
@@ -18,7 +19,7 @@ class Method:
         name: for traces and messages.
         guidance: how, on skipped steps, the other guidance branches' outputs are predicted from the deciding one's;
             None: they are run like it, their own regions filled in.
-        shorten: number of steps to which the pipeline's schedule is cut (for controls), or None.
+        shorten: how the pipeline's schedule is cut to fewer steps (for controls), or None.
 
     Example:
         >>> from synccache import gates, scopes, forecasters
@@ -31,4 +32,4 @@ class Method:
     forecaster: Forecaster
     name: str = "custom"
     guidance: Forecaster | None = None
-    shorten: int | None = None
+    shorten: Fewer | Picked | None = None

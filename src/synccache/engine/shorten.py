@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,14 +12,78 @@ import torch
 from ..errors import InputError
 
 
+@dataclass(frozen=True)
+class Fewer:
+    """As many steps as asked for here, where the scheduler itself puts them.
+
+    Args:
+        steps: their number.
+    """
+
+    steps: int
+
+    def length(self, asked: int) -> int:
+        """Steps of a run that is asked for ``asked``."""
+        return self.steps
+
+    def set_timesteps(self, scheduler: Any, original: Any, bound: inspect.BoundArguments) -> None:
+        """Call ``original``, the scheduler's own, for fewer steps than ``bound`` says."""
+        for name, value in bound.arguments.items():
+            if name in ("sigmas", "timesteps") and value is not None:
+                bound.arguments[name] = _resampled(value, self.steps)
+            elif name == "num_inference_steps" and value is not None:
+                bound.arguments[name] = self.steps
+        original(*bound.args, **bound.kwargs)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some of the steps of the run that was asked for; the sampler goes from one to the next.
+
+    Args:
+        steps: their indices, rising, from 0.
+        total: steps of the run that they are meant for; any that is long enough by default.
+    """
+
+    steps: tuple[int, ...]
+    total: int | None = None
+
+    def length(self, asked: int) -> int:
+        """Steps of a run that is asked for ``asked``."""
+        return len(self.steps)
+
+    def set_timesteps(self, scheduler: Any, original: Any, bound: inspect.BoundArguments) -> None:
+        """Call ``original``, the scheduler's own, and keep some of its steps.
+
+        Raises:
+            InputError: the run has another length, or the scheduler isn't one that goes by ``sigmas``, one a step.
+        """
+        original(*bound.args, **bound.kwargs)
+        timesteps: Any = scheduler.timesteps
+        sigmas: Any = getattr(scheduler, "sigmas", ())
+        if len(sigmas) != len(timesteps) + 1:
+            raise InputError(
+                f"Steps can be picked from schedulers that hold one sigma a step and one for the end, and a "
+                f"{type(scheduler).__name__} has {len(timesteps)} steps and {len(sigmas)} sigmas. Use UniPC, DPM++ or "
+                "flow matching's Euler."
+            )
+        if self.total not in (None, len(timesteps)) or self.steps[-1] >= len(timesteps):
+            wanted = self.total or f"more than {self.steps[-1]}"
+            raise InputError(f"The steps are picked from a run of {wanted} steps, and this run has {len(timesteps)}.")
+        kept = list(self.steps)
+        scheduler.timesteps = timesteps[kept]
+        scheduler.sigmas = torch.cat([sigmas[kept], sigmas[-1:]])
+        scheduler.num_inference_steps = len(kept)
+
+
 class ShortSchedule:
-    """While attached, ``scheduler.set_timesteps`` makes ``steps`` steps, whatever it is asked for.
+    """While attached, ``scheduler.set_timesteps`` makes fewer steps than it is asked for.
 
     Raises:
         InputError: there is no scheduler to shorten.
     """
 
-    def __init__(self, pipeline: Any, steps: int) -> None:
+    def __init__(self, pipeline: Any, shorten: Fewer | Picked) -> None:
         scheduler: Any = getattr(pipeline, "scheduler", None)
         if not hasattr(scheduler, "set_timesteps"):
             raise InputError(
@@ -30,14 +95,8 @@ class ShortSchedule:
         signature = inspect.signature(original)
 
         @functools.wraps(original)
-        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-            bound = signature.bind(*args, **kwargs)
-            for name, value in bound.arguments.items():
-                if name in ("sigmas", "timesteps") and value is not None:
-                    bound.arguments[name] = _resampled(value, steps)
-                elif name == "num_inference_steps" and value is not None:
-                    bound.arguments[name] = steps
-            return original(*bound.args, **bound.kwargs)
+        def set_timesteps(*args: Any, **kwargs: Any) -> None:
+            shorten.set_timesteps(scheduler, original, signature.bind(*args, **kwargs))
 
         scheduler.set_timesteps = set_timesteps
 

@@ -1,21 +1,39 @@
 """Fewer steps with the same solver: the control that every cache has to beat at equal wall-clock time.
 
-Formula: the pipeline's schedule is cut to ``computed_steps`` steps, whatever number it is asked for.
-Cost and memory: none. Use it as a control. It needs the pipeline (its ``scheduler``), not a bare transformer.
+Formula: the pipeline's schedule is cut to ``computed_steps`` steps, whatever it is asked for, where its scheduler
+puts that many. With ``schedule``, a list of indices, or a profile, the sampler makes these steps of the longer run and
+no others, from one to the next; with a profile they are the ones that ``searched`` would compute at that ``order`` (1
+suits solvers of second order, such as UniPC, 0 Euler).
+Cost and memory: none. Use it as a control: what a cache reaches beyond the same steps without the cache is its own. It
+needs the pipeline (its ``scheduler``), not a bare transformer; to pick steps, a scheduler that goes by ``sigmas``.
 """
 
 from ..engine.method import Method
+from ..engine.shorten import Fewer, Picked
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Never
 from ..scopes import Nothing
+from .profiled import best_steps, learn_outputs, learned, line_or_reuse
 from .recipe import Recipe, Settings
 
 
 def build(s: Settings) -> Method:
+    return Method(Never(), Nothing(), Reuse(), "fewer-steps", shorten=_shorter(s))
+
+
+def _shorter(s: Settings) -> Fewer | Picked:
+    if s["schedule"] is not None:
+        steps = tuple(sorted(set(s["schedule"])))
+        if not steps or steps[0] != 0:
+            raise InputError("The steps that 'fewer-steps' picks have to begin with step 0, where the noise is.")
+        return Picked(steps)
     if s["computed_steps"] is None:
         raise InputError("The method 'fewer-steps' needs computed_steps=..., the length of the shorter schedule.")
-    return Method(Never(), Nothing(), Reuse(), "fewer-steps", shorten=s["computed_steps"])
+    if s["profile"] is None:
+        return Fewer(s["computed_steps"])
+    gram = learned(s, "fewer-steps", "gram", "the inner products of the outputs")
+    return Picked(best_steps(gram, line_or_reuse(s["order"]), s["computed_steps"]), len(gram))
 
 
 RECIPE = Recipe(
@@ -25,7 +43,8 @@ RECIPE = Recipe(
     gate="never skips",
     scope="nothing",
     forecaster="none",
-    settings={"computed_steps": None},
+    settings={"computed_steps": None, "schedule": None, "order": 1, "profile": None},
     build=build,
     needs="a pipeline with a scheduler",
+    learn=learn_outputs,
 )

@@ -25,7 +25,7 @@ from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Rows, learn_rows
 from ..scopes import WholeModel
-from .profiled import ListedFor
+from .profiled import ListedFor, output_products
 from .recipe import Recipe, Settings, protected
 
 RELEASED = {  # computed steps of 50
@@ -59,10 +59,7 @@ def steps_to_compute(interval: int, total: int) -> tuple[int, ...]:
 
 
 def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
-    from ..planner.record import record
-
-    outputs = record(target, call, scope=WholeModel(), **s).outputs.double()
-    return {"rows": learn_rows(outputs @ outputs.T / outputs.shape[1]).to(torch.float64)}
+    return {"rows": learn_rows(output_products(target, call, s)).to(torch.float64)}
 
 
 RECIPE = Recipe(

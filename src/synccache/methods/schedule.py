@@ -24,7 +24,7 @@ from ..errors import InputError
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
 from .probing import SEGMENTED, segment_scope
-from .profiled import ListedFor, learned
+from .profiled import best_listed, learned
 from .recipe import Recipe, Settings, protected
 
 
@@ -43,12 +43,9 @@ def _listed(s: Settings, forecaster: Forecaster) -> Listed:
             "The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute, or "
             "computed_steps and a profile to search in."
         )
-    from ..planner.schedules import best_schedule  # methods know nothing of the planner until they need it
-
     gram = learned(s, "schedule", "gram", "the inner products of the recorded features")
     costs = learned(s, "schedule", "sizes", "the lengths of the sampler's steps").square()
-    found = best_schedule(gram, forecaster, s["computed_steps"], costs)
-    return ListedFor(frozenset(found), steps=len(gram), method="schedule")
+    return best_listed(s, "schedule", forecaster, gram, costs)
 
 
 def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:

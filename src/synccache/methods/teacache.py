@@ -15,7 +15,7 @@ CogVideoX's receive the time embedding (by default the set of 5b). Sets on the f
 (HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) serve where the anatomy gives that as ``signal``. Without a set p is the
 identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
 Defaults: with a set the release's slower threshold, warm-up and last step; else 0.1, the first and the last step.
-On the built-in portrait model 0.069, the identity's threshold for 12 of 40 steps.
+On the built-in portrait model 0.034, which with the shipped profile computes 12 of 40 steps.
 Limit: half precision rounds small changes of the embedding.
 """
 
@@ -107,7 +107,7 @@ RECIPE = Recipe(
         **SUMMED, "threshold": None, "coefficients": None, "decoupled": False, "profile": None,
     },
     build=build,
-    models={"portrait": {"threshold": 0.069}} | {a: {"coefficients": name} for a, name in _FILE["anatomies"].items()},
+    models={"portrait": {"threshold": 0.034}} | {a: {"coefficients": name} for a, name in _FILE["anatomies"].items()},
     needs="coefficients fitted on the model: a profile, or published ones (Wan, CogVideoX)",
     learn=learn,
 )  # fmt: skip
