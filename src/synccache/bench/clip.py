@@ -125,11 +125,14 @@ def _seconds_by_step(trace: Trace, decision: str) -> dict[int, float]:
 
 
 def _live(handle: Handle) -> frozenset[int] | None:
-    """Blocks in no region; None where a region isn't made of whole blocks."""
+    """Blocks in no region; None where a region isn't made of whole blocks, or where one is left out for another."""
     regions = handle.engine.regions[0]
     if not regions or any(not r.members or r.part for r in regions):
         return None
-    return frozenset(range(len(handle.anatomy.blocks))) - {m for r in regions for m in r.members}
+    left_out = [m for r in regions for m in r.members]
+    if len(set(left_out)) < len(left_out):
+        return None
+    return frozenset(range(len(handle.anatomy.blocks))) - set(left_out)
 
 
 def _random_boundaries(pipe: PortraitPipeline, seed: int) -> list[int]:
