@@ -160,17 +160,21 @@ def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    curves = tuple(dict.fromkeys(c.curve for c in chosen if c.curve))
+    crowded = len(curves) > 12
+    figure = Figure(figsize=(11, 7) if crowded else (8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     by_label = {s["contender"]: s for s in summary}
-    for curve in dict.fromkeys(c.curve for c in chosen if c.curve):
+    for index, curve in enumerate(curves):
         points = sorted(
             (by_label[c.label]["speedup"], by_label[c.label]["psnr_mouth_db"])
             for c in chosen
             if c.curve == curve and by_label[c.label]["speedup"]
         )
-        style: Any = {"color": "black", "linestyle": "--", "marker": "x"} if curve == "fewer-steps" else {"marker": "o"}
+        style: Any = {"color": f"C{index % 10}", "marker": "os^Dv"[index // 10 % 5]}
+        if curve.startswith("fewer-steps"):
+            style = {"color": "black", "linestyle": "--", "marker": "x" if curve == "fewer-steps" else "+"}
         axes.plot([p[0] for p in points], [p[1] for p in points], label=curve, **style)
     controls = [c.label for c in chosen if c.control and not c.curve]
     if controls:
@@ -180,6 +184,7 @@ def _plot(summary: Sequence[dict[str, Any]], chosen: Sequence[Contender], path: 
         style = {"color": "0.4", "fontsize": 7}
         axes.annotate(", ".join(controls), (0, max(levels)), (4, 3), across, "offset points", **style)
     axes.set(xlabel="speed-up by wall-clock", ylabel="mouth PSNR against uncached, dB")
-    axes.legend(fontsize=8)
+    beside: Any = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if crowded else {}
+    axes.legend(fontsize=8, **beside)
     with whole_file(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
