@@ -8,7 +8,7 @@ Use it where every step hears the same speech and sees the same text, and every 
 number of steps. It can't see content: a video that is harder than the profiled one gets no more steps. Not where
 conditioning changes from step to step: nothing of the model runs, so audio, text and masks are as stale as the picture
 (``synccache-cfg`` keeps them live).
-Readings: errors of all steps count alike (weighted by the length of the sampler's steps, as ``schedule`` does with
+Reading: errors of all steps count alike (weighted by the length of the sampler's steps, as ``schedule`` does with
 features of blocks, the lists gave less on four clips of the training side). The line goes its whole way on any gap: a
 search that knows the forecaster leaves no gap on which that hurts.
 """
