@@ -111,6 +111,12 @@ def test_gain_is_measured_against_fewer_steps_at_the_same_wall_clock():
     assert summarise(rows, chosen)[2]["gain_db"] is None
 
 
+def test_a_skipped_step_is_compared_with_a_call_whose_skipped_blocks_do_nothing():
+    costs = [(0.2, 0.19), (0.25, 0.20), (0.3, 0.28)]
+    rows = [row(c, "ours", 2.0, 28.0) | {"skipped_cost": s, "identity_call": i} for c, (s, i) in enumerate(costs)]
+    assert math.isclose(summarise(rows, [Contender("ours", "synccache")])[0]["skipped_extra"], 0.02)
+
+
 def test_ablations_are_paired_by_clip():
     chosen = [Contender("synccache", "synccache"), Contender("other", "synccache", {"mask_weight": 1.0})]
     rows = [row(c, "synccache", 3.0, 30.0 + 10 * c) for c in (0, 1)] + [
