@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, silence
 from .overhead import ideal_speedup, identity_seconds
 
+Timing = Literal["each", "alone", "none"]
+PACE_STEPS = 4
 Given = Mapping[str, Mapping[str, Any]]  # by contender: settings in the place of its own
 
 
@@ -52,28 +54,59 @@ def measure_clip(
     chosen: Sequence[Contender],
     given: Given | None = None,
     on_run: Callable[[Contender], None] | None = None,
-    repeats: int = 0,
+    timing: Timing = "each",
 ) -> list[dict[str, Any]]:
     """A row for each contender; ``other`` lends its audio, ``on_run`` is called before each run.
 
-    ``repeats``: how often those that take as long as the reference are run again, spread over the others, for a median.
+    ``timing`` "each": this clip is one of many that are timed. "alone": no other one is; then what all others are
+    measured by (the reference, what takes as long, and fewer steps) is run three times, for a median, and seconds are
+    put at one pace of the machine. "none": seconds won't be used.
     """
-    again = [c for c in chosen if c.full] * repeats
+    alone = timing == "alone"
+    again = [c for c in chosen if c.method is not None and (c.full or c.curve == "fewer-steps")] * (2 if alone else 0)
     order = np.random.default_rng((7, person.index)).permutation(len(chosen) + len(again))
     shots: dict[str, Shot] = {}
-    seconds = []
+    taken: list[tuple[str, float]] = []
+    paces = [_pace(pipe, person)] if alone else []
     for at in order:
         contender = [*chosen, *again][at]
         if on_run and at < len(chosen):
             on_run(contender)
         shot = shoot(pipe, person, other, contender, (given or {}).get(contender.label))
         shots.setdefault(contender.label, shot)
-        if contender.full:
-            seconds.append(shot.row["seconds"])
-    idle = {
-        live: identity_seconds(pipe, person, live) for live in {s.live for s in shots.values() if s.live is not None}
-    }
-    return _judge(person, chosen, shots, float(np.median(seconds)), idle)
+        if contender.method is not None:
+            taken.append((contender.label, shot.row["seconds"]))
+            paces += [_pace(pipe, person)] if alone else []
+    taken = _at_one_pace(taken, paces) if alone else taken
+    for label, shot in shots.items():
+        shot.row["seconds"] = _median([seconds for of, seconds in taken if of == label])
+    full = {c.label for c in chosen if c.full}
+    uncached = _median([seconds for label, seconds in taken if label in full])
+    assert uncached is not None
+    lives = {s.live for s in shots.values() if s.live is not None} if timing != "none" else ()
+    idle = {live: identity_seconds(pipe, person, live) for live in lives}
+    return _judge(person, chosen, shots, uncached, idle)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return float(np.median(values)) if values else None
+
+
+def _at_one_pace(taken: Sequence[tuple[str, float]], paces: Sequence[float]) -> list[tuple[str, float]]:
+    """Seconds as they would be at the median pace; a run's own is the median of the three measured before and after."""
+    usual, found = float(np.median(paces)), []
+    for at, (label, seconds) in enumerate(taken):
+        own = float(np.median(paces[max(0, at - 2) : at + 4]))
+        found.append((label, seconds * usual / own))
+    return found
+
+
+def _pace(pipe: PortraitPipeline, person: HeldOut) -> float:
+    """Seconds of ``PACE_STEPS`` steps of the untouched model."""
+    clip = person.clip
+    start = time.perf_counter()
+    pipe.denoise(to_pixels(clip.portrait)[None], clip.features[None], steps=PACE_STEPS)
+    return time.perf_counter() - start
 
 
 def shoot(
@@ -167,9 +200,9 @@ def _judge(
             "sync": found["correlation"],
             "lag": found["best_lag"],
         }
-        if seconds is not None and row.get("skipped_steps") and shot.live is not None:
+        if seconds is not None and row.get("skipped_steps") and shot.live in idle:
             n, t = row["computed_steps"], contender.steps
-            left = idle[shot.live] * shot.calls / 2
+            left = idle[shot.live] * shot.calls / 2  # type: ignore[index]
             row["identity_call"] = left / call
             row["ideal_speedup"] = ideal_speedup(t, n, call, left) * 40 / t
             row["of_ideal"] = row["speedup"] / row["ideal_speedup"]

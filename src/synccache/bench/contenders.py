@@ -119,16 +119,18 @@ ABLATIONS = (
 # Where neither a number of computed steps nor an interval sets the speed, or another one than usual is wanted.
 AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "dbcache": tuple((f"{t:g}", {"threshold": t, "warmup": 4}) for t in (0.1, 0.2, 0.3)),
-    "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (3, 4, 6)),
+    "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (4, 6, 8)),
     "first-block": tuple((f"{t:g}", {"threshold": t}) for t in (0.12, 0.16, 0.2)),
     "l2p": tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10)),
     "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.12, 0.24, 0.4)),
-    "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (5, 7, 9)),
+    "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (7, 9, 12)),
     "schedule": tuple(
         (f"searched @{n}", {"computed_steps": n, "order": 1, "reach": 1.5, "guided": True}) for n in (8, 10, 12)
     ),
+    "searched": tuple((f"@{n}", {"computed_steps": n}) for n in (8, 10, 12)),
     "spectrum": tuple((f"+{g:g}", {"growth": g}) for g in (0.75, 1.5, 3.0)),
-    "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (3, 5, 8)),
+    "synccache-cfg": tuple((f"@{n}", {"computed_steps": n, "max_gap": 0}) for n in (7, 10, 18)),
+    "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (5, 8, 13)),
 }
 
 
@@ -142,9 +144,9 @@ def of_method(recipe: Recipe) -> tuple[Contender, ...]:
         settings = tuple(known)
     elif "computed_steps" in recipe.settings:
         off = {"max_gap": 0} if "max_gap" in recipe.settings else {}
-        settings = tuple((f"@{n}", {"computed_steps": n, **off}) for n in (8, 10, 12))
+        settings = tuple((f"@{n}", {"computed_steps": n, **off}) for n in (6, 8, 10))
     else:
-        settings = tuple((f"1/{n}", {"interval": n}) for n in (4, 6, 8))
+        settings = tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10))
     return tuple(Contender(f"{recipe.name} {text}", recipe.name, own, curve=recipe.name) for text, own in settings)
 
 

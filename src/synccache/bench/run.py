@@ -111,7 +111,7 @@ def run(
     alone = [index for index in missing if index == 0 or not spread]
     for index in alone:
         found = measure_clip(
-            pipe, people[index], people[index + 1], chosen, given, partial(tell, index), repeats=2 if spread else 0
+            pipe, people[index], people[index + 1], chosen, given, partial(tell, index), "alone" if spread else "each"
         )
         keep(index, found)
     rest = [index for index in missing if index not in alone]

@@ -1,8 +1,9 @@
 """Many contenders: what they need first, the first clip timed alone, the others judged in several processes at once.
 
 Batches of clips gain nothing on a CPU, and in a batch the worst sample decides for all. So each clip runs by itself, on
-one core, as many at a time as there are cores. Seconds taken that way mean nothing: those of such a row are the first
-clip's, plus or minus its own number of computed steps at what a computed step costs over a skipped one.
+one core, as many at a time as there are cores, and the first steps that its runs share are computed once. Seconds taken
+that way mean nothing: those of such a row are the first clip's, plus or minus its own number of computed steps at what
+a computed step costs over a skipped one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from ..portrait.transformer import PortraitConfig
 from .clip import Given, measure_clip
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, held_out
+from .start import shared_start
 
 _PIPES: list[PortraitPipeline] = []  # of this process, if it is one of several
 
@@ -124,7 +126,8 @@ def _begin(model: Path | None) -> None:
 
 def _one(index: int, config: PortraitConfig, chosen: Sequence[Contender], given: Given) -> list[dict[str, Any]]:
     person, other = held_out(2, config.frames, config.image_size, index)
-    return measure_clip(_PIPES[0], person, other, chosen, given)
+    with shared_start(_PIPES[0], person):
+        return measure_clip(_PIPES[0], person, other, chosen, given, timing="none")
 
 
 def as_timed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

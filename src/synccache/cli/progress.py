@@ -1,14 +1,18 @@
-"""Progress bars: one line a run, on a terminal only."""
+"""Progress bars: one line a run; they move on a terminal only."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from ..animation import Progress
+from .console import note as say_note
 from .console import terminal
+
+EVERY = 60.0
 
 
 class TakeBar:
@@ -42,9 +46,11 @@ class TakeBar:
 
 
 class CountBar:
-    """Counts anything; ``bar(done, total, note)``."""
+    """Counts anything; ``bar(done, total, note)``. Where there is no terminal, a line every ``EVERY`` seconds."""
 
     def __init__(self, label: str, shown: bool = True) -> None:
+        self._label, self._lines = label, shown and not terminal.is_terminal
+        self._said = time.monotonic()
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -67,3 +73,6 @@ class CountBar:
         if not self._bars.tasks[0].started:
             self._bars.start_task(self._task)
         self._bars.update(self._task, completed=done, total=total, note=note)
+        if self._lines and time.monotonic() >= self._said + EVERY:
+            self._said = time.monotonic()
+            say_note(f"{self._label} {done}/{total}  {note}")
