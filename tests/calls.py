@@ -11,10 +11,20 @@ X = torch.full((1, 2, 3), 20.0)
 EVERY_3 = Method(Interval(3), Segments(), Reuse())
 
 
+def output(model, timestep, level, x=X, **more):
+    with torch.no_grad():
+        return model(x.clone(), torch.tensor([float(timestep)]), torch.tensor(float(level)), **more)
+
+
 def call(model, timestep, level, x=X):
     """The first value of what ``AddModel`` gives."""
-    with torch.no_grad():
-        return float(model(x.clone(), torch.tensor([float(timestep)]), torch.tensor(float(level))).flatten()[0])
+    return float(output(model, timestep, level, x).flatten()[0])
+
+
+def value(model, *args, **more):
+    """The one value that all of the output has."""
+    (number,) = output(model, *args, **more).unique().tolist()
+    return number
 
 
 def listed(*steps):
