@@ -10,7 +10,7 @@ from synccache.bench import of_methods, run
 from synccache.bench.clip import measure_clip
 from synccache.bench.contenders import REFERENCE, Contender, of_method
 from synccache.bench.heldout import held_out
-from synccache.bench.spread import as_timed
+from synccache.bench.spread import _shares, as_timed
 from synccache.bench.start import shared_start
 from synccache.cli import main
 from synccache.methods import RECIPES, complete, find
@@ -90,6 +90,14 @@ def test_a_shared_start_is_computed_once_and_changes_no_bit(measured):
             assert plain[name] == shared[name]
     assert ran[1] <= ran[0] - 2 * 2 * 3  # two branches of two methods with a warm-up of three steps or more
     assert "forward" not in vars(feed_forward)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_shares_hold_the_reference_each_and_everyone_else_once(count):
+    chosen = [Contender("a"), Contender(REFERENCE), Contender("b"), Contender("c")]
+    shares = [[c.label for c in share] for share in _shares(chosen, count)]
+    assert len(shares) == min(count, 3) and all(REFERENCE in share for share in shares)
+    assert sorted(label for share in shares for label in share) == sorted(["a", "b", "c", *[REFERENCE] * len(shares)])
 
 
 def test_more_computed_steps_take_longer_by_what_a_computed_step_costs_over_a_skipped_one():

@@ -100,21 +100,40 @@ def _run(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> None:
 def measured_at_once(
     model: Path | None, config: PortraitConfig, clips: Sequence[int], chosen: Sequence[Contender], given: Given
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(clip, its rows) of each of ``clips``, as they get done."""
+    """(clip, its rows) of each of ``clips``, as they get done. Several cores share one where some would be idle."""
     if not clips:
         return
+    cores = os.cpu_count() or 1
+    over = len(clips) % cores
+    shares = [_shares(chosen, cores // over if place >= len(clips) - over else 1) for place in range(len(clips))]
     context = multiprocessing.get_context("spawn")
-    workers = min(len(clips), os.cpu_count() or 1)
+    workers = min(cores, sum(map(len, shares)))
+    done: dict[int, dict[str, dict[str, Any]]] = {index: {} for index in clips}
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(model,)) as pool:
-        jobs = {pool.submit(_one, index, config, chosen, given): index for index in clips}
+        jobs = {
+            pool.submit(_one, index, config, share, given): index
+            for index, of_clip in zip(clips, shares, strict=True)
+            for share in of_clip
+        }
         try:
             for job in as_completed(jobs):
-                yield jobs[job], job.result()
+                index = jobs[job]
+                done[index] |= {row["contender"]: row for row in job.result()}
+                if len(done[index]) == len(chosen):
+                    yield index, [done[index][c.label] for c in chosen]
         except BaseException:  # stopped, or one of them failed: a clip takes minutes, which nobody waits for
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
                 child.terminate()
             raise
+
+
+def _shares(chosen: Sequence[Contender], count: int) -> list[list[Contender]]:
+    """``chosen`` in ``count`` parts at most, the reference in each."""
+    reference = [c for c in chosen if c.label == REFERENCE]
+    others = [c for c in chosen if c.label != REFERENCE]
+    count = max(1, min(count, len(others)))
+    return [[*reference, *others[start::count]] for start in range(count)]
 
 
 def _begin(model: Path | None) -> None:
