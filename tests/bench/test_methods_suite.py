@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from synccache.bench import of_methods, run
-from synccache.bench.clip import measure_clip
+from synccache.bench.clip import measure_clip, shoot
 from synccache.bench.contenders import REFERENCE, Contender, of_method
 from synccache.bench.heldout import held_out
 from synccache.bench.spread import _shares, as_timed
@@ -90,6 +90,18 @@ def test_a_shared_start_is_computed_once_and_changes_no_bit(measured):
             assert plain[name] == shared[name]
     assert ran[1] <= ran[0] - 2 * 2 * 3  # two branches of two methods with a warm-up of three steps or more
     assert "forward" not in vars(feed_forward)
+
+
+@pytest.mark.parametrize(
+    ("method", "live"),
+    [("interval", set()), ("synccache", {0}), ("delta-dit", None), ("taylorseer", None), ("none", None)],
+)
+def test_blocks_that_stay_live_are_known_where_all_others_are_left_out_together(measured, method, live):
+    pipe = PortraitPipeline.load(measured[0] / "tiny.safetensors")
+    person, other = held_out(2, TINY.frames, TINY.image_size)
+    settings = {"threshold": 0.1} if method == "synccache" else {}
+    assert shoot(pipe, person, other, Contender(method, method, settings)).live == live
+    assert not any(block._forward_pre_hooks for block in pipe.transformer.blocks)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])

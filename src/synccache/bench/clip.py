@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from .. import cached
 from ..anatomies import find
@@ -127,7 +129,8 @@ def shoot(
     settings = dict(contender.settings if given is None else given)
     if isinstance(settings.get("boundaries"), int):
         settings["boundaries"] = _random_boundaries(pipe, settings["boundaries"])
-    with cached(pipe, contender.method, **settings) as handle:
+    ran = _Ran(find(pipe.transformer).blocks)
+    with cached(pipe, contender.method, **settings) as handle, ran:
         if person.mask is not None:
             handle.mask = torch.from_numpy(person.mask)
         start = time.perf_counter()
@@ -144,7 +147,7 @@ def shoot(
             "probe_bytes": trace.probe_bytes_peak,
             "skipped_cost": float(np.median(skipped) / np.median(computed)) if skipped else None,
         }
-        live, calls = _live(handle) if skipped else None, 1 if handle.method.guidance is not None else 2
+        live, calls = _live(handle, ran.times) if skipped else None, 1 if handle.method.guidance is not None else 2
     return Shot(((video[0] + 1) / 2).permute(1, 2, 3, 0).numpy(), row, live, calls)
 
 
@@ -157,15 +160,32 @@ def _seconds_by_step(trace: Trace, decision: str) -> dict[int, float]:
     return seconds
 
 
-def _live(handle: Handle) -> frozenset[int] | None:
-    """Blocks in no region; None where a region isn't made of whole blocks, or where one is left out for another."""
+class _Ran:
+    """Counts how often each block ran."""
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        self.blocks, self.times = blocks, [0] * len(blocks)
+
+    def __enter__(self) -> None:
+        self._hooks = [b.register_forward_pre_hook(partial(self._count, i)) for i, b in enumerate(self.blocks)]
+
+    def _count(self, index: int, *_: Any) -> None:
+        self.times[index] += 1
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def _live(handle: Handle, ran: Sequence[int]) -> frozenset[int] | None:
+    """Blocks in no region; None where a region isn't made of whole blocks, or some regions are left out at a time."""
     regions = handle.engine.regions[0]
     if not regions or any(not r.members or r.part for r in regions):
         return None
-    left_out = [m for r in regions for m in r.members]
-    if len(set(left_out)) < len(left_out):
+    left_out = {m for r in regions for m in r.members}
+    if len({ran[m] for m in left_out}) > 1:
         return None
-    return frozenset(range(len(handle.anatomy.blocks))) - set(left_out)
+    return frozenset(range(len(handle.anatomy.blocks))) - left_out
 
 
 def _random_boundaries(pipe: PortraitPipeline, seed: int) -> list[int]:
