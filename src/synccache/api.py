@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,9 +20,10 @@ from .engine.engine import Engine
 from .engine.handle import SETTINGS_SCHEMA, SETTINGS_VERSION, Handle, handle_of
 from .engine.method import Method
 from .errors import InputError
+from .methods.compose import is_composed, listed, profiled
 from .methods.recipe import Recipe
 from .methods.settings import COMMON, check, unknown
-from .planner.learned import Profile, methods_in
+from .planner.learned import Profile
 from .planner.plan import Plan
 
 
@@ -156,7 +158,8 @@ def _build(
     if "plan" in recipe.settings:
         settings["plan"] = _plan(settings["plan"], anatomy.plan, anatomy)
     if "profile" in recipe.settings:
-        settings["profile"] = _profile(settings["profile"], recipe.name, anatomy, scheduler)
+        profiles = _profiles(settings["profile"], recipe.name, anatomy, scheduler)
+        settings["profile"] = profiles if is_composed(recipe.name) else next(iter(profiles), None)
     return recipe.build(settings), settings
 
 
@@ -172,15 +175,27 @@ def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
     return plan if plan.fits(anatomy) else None
 
 
-def _profile(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) -> Profile | None:
-    """The profile to use: the user's, which must be this method's and fit model and scheduler, or a shipped one."""
-    if given is not None:
-        profile = given if isinstance(given, Profile) else Profile.load(given, method)
+def _profiles(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) -> tuple[Profile, ...]:
+    """One for each method that ``method`` takes a profile of: the user's, else a shipped one that fits, if any.
+
+    Raises:
+        InputError: the user's is of another method, model or scheduler; or there are two of one method.
+    """
+    wanted, found = profiled(method, recipes.RECIPES), {}
+    for one in listed(given):
+        profile = one if isinstance(one, Profile) else Profile.load(one, method)
         profile.check(anatomy, method, scheduler)
-        return profile
-    beside = [] if anatomy.plan is None else [anatomy.plan.with_name(n) for n in map(profile_name, methods_in(method))]
-    shipped = [Profile.load(path, method) for path in beside if path.is_file()]
-    return next((p for p in shipped if p.fits(anatomy, scheduler)), None)
+        if profile.method not in wanted:
+            raise InputError(f"{method!r} takes no part of {profile.method!r} that its profile serves. Leave it out.")
+        if profile.method in found:
+            raise InputError(f"Two profiles of the method {profile.method!r} were given. Give one of each method.")
+        found[profile.method] = profile
+    for name in wanted:
+        path = None if anatomy.plan is None or name in found else anatomy.plan.with_name(profile_name(name))
+        shipped = Profile.load(path, name) if path is not None and path.is_file() else None
+        if shipped is not None and shipped.fits(anatomy, scheduler):
+            found[name] = replace(shipped, shipped=True)
+    return tuple(found.values())
 
 
 def profile_name(method: str) -> str:

@@ -23,6 +23,9 @@ NEEDED = {
     "dbcache": {"front": 2, "back": 1},  # its eight are more than the toys have
     "profilingdit": {"blocks": [1, 2, 4]},  # what it learns from, attention of a known kind, the toys don't have
 }
+# A forecast by one number for the whole batch, which depends on every sample: the mean of the samples' gamma; the
+# anchors' inner products, by which modes are fitted.
+BY_BATCH = ("dicache", "dmd")
 NAMES = sorted(RECIPES)
 SKIPPING = [n for n in NAMES if RECIPES[n].paper != "control"]
 VIDEO = Pipeline(Video())
@@ -54,6 +57,25 @@ def given_for(target, name, call=None, **settings):
 
 def attached(target, name, call=None, **settings):
     return synccache.cached(target, name, **given_for(target, name, call, **settings))
+
+
+@dataclass(frozen=True)
+class Fixed(Wrapper):
+    """Computes the steps on a list and no other, and lets the gate inside measure what a forecaster may ask for."""
+
+    schedule: frozenset = frozenset()
+
+    def forced(self, step, computed_at, skipped):
+        return None
+
+    def decide(self, state, step, seen):
+        decision, state = super().decide(state, step, seen)
+        action = Action.COMPUTE if step.index in self.schedule else Action.FILL
+        return replace(decision, action=action, plan=None), state
+
+
+def fixed_to(computed, gate):
+    return Fixed(gate, frozenset(computed))
 
 
 @contextmanager
@@ -97,6 +119,27 @@ def test_runs_skips_and_removes(name, batched):
 
 
 @pytest.mark.parametrize("name", SKIPPING)
+def test_guidance_in_one_batch_is_guidance_in_two_calls(name):
+    """With the same steps computed, both branches of a batch are what they are in calls of their own."""
+    two, one = Pipeline(Video()), Pipeline(Video(), batched=True)
+    with attached(two, name) as handle:
+        two()
+        computed = [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"]
+    fixed = replace(handle.method, gate=fixed_to(computed, handle.method.gate), guidance=None)
+    outs = []
+    for pipe in (two, one):
+        anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
+        with synccache.cached(pipe, fixed, anatomy=anatomy) as handle:
+            outs.append(pipe())
+        if handle.regions:
+            assert [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"] == computed
+    if name in BY_BATCH:  # each branch has a number of its own, a batch has one
+        assert distance(*outs) < 0.05
+    else:
+        torch.testing.assert_close(*outs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", SKIPPING)
 def test_never_skipping_is_bit_equal(name):
     pipe = Pipeline(Video())
     plain = pipe()
@@ -120,21 +163,30 @@ def test_the_second_run_is_as_if_it_were_the_first(name):
 
 @pytest.mark.parametrize("name", SKIPPING)
 def test_a_batch_is_as_its_samples(name):
-    """With decisions that don't hang on the content: one batch of two equal samples is the single sample twice."""
+    """With steps computed that don't hang on the content: a batch of two samples is each of them alone."""
     pipe, model = Pipeline(Video()), Video()
     with attached(pipe, name) as handle:
         pipe()
-        schedule = [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"]
-    x, audio = torch.randn(1, 4, 2, 4, 4), torch.randn(1, 8)
-    method = replace(handle.method, gate=Listed(frozenset(schedule), probe=handle.method.gate.probe))
-    outs = []
-    for batch in (1, 2):
-        with torch.no_grad(), synccache.cached(model, method):
+        computed = [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"]
+    fixed = replace(handle.method, gate=fixed_to(computed, handle.method.gate))
+    x, y, audio = torch.randn(2, 4, 2, 4, 4), torch.randn(2, 4, 2, 4, 4), torch.randn(2, 8)
+    turns = torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1, 1)  # each goes its own way
+
+    def run(these):
+        outs = []
+        with torch.no_grad(), synccache.cached(model, fixed, steps=STEPS):
             for t in torch.linspace(1000, 50, STEPS).tolist():
-                out = model(x.repeat(batch, 1, 1, 1, 1), torch.tensor([t]), audio.repeat(batch, 1))
-        outs.append(out)
-    for sample in outs[1]:
-        torch.testing.assert_close(sample[None], outs[0], rtol=1e-4, atol=1e-5)
+                latent = x * torch.cos(turns * t / 1000) + y * torch.sin(turns * t / 1000)
+                outs.append(model(latent[these], torch.tensor([t]), audio[these]))
+        return torch.stack(outs, 1)  # [B, steps, ...]
+
+    both, alone = run(slice(None)), torch.cat([run(slice(0, 1)), run(slice(1, 2))])
+    as_alone = distance(both, alone)
+    if name in BY_BATCH:  # near all the same: the mean of two
+        assert as_alone > 1e-4
+    else:
+        assert as_alone < 1e-5
+    assert distance(both, both.flip(0)) > 0.1  # or else mixing them wouldn't show
 
 
 @pytest.mark.parametrize("recording", [torch.no_grad, torch.inference_mode])
@@ -202,7 +254,7 @@ def test_bfloat16(name):
         [v.bfloat16() for v in values] for values in (inputs.x, inputs.context, inputs.ref_latents)
     )
     inputs.audio_input = inputs.audio_input.bfloat16()
-    run, outs = s2v(model, inputs, torch.linspace(500, 499, STEPS).tolist()), {}
+    run, outs = s2v(model, inputs, torch.linspace(1000, 500, STEPS).tolist()), {}
     for method in ("none", name):
         with attached(model, method, run, steps=STEPS) as handle:
             outs[method] = run()

@@ -1,5 +1,7 @@
 """Outputs filled in: of a model that doesn't run, of other guidance branches."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from calls import X, output, value
@@ -7,6 +9,7 @@ from toys import AddModel, Pipeline, Video
 
 import synccache
 from synccache import InputError, Method
+from synccache.engine.outputs import _is_main
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, Listed, Probe, Threshold
 from synccache.scopes import Nothing, WholeModel
@@ -78,7 +81,7 @@ def test_an_output_of_another_shape_than_the_latent_has_no_difference_from_it():
 @pytest.mark.parametrize("gate", [Threshold(0.1, Probe())])
 def test_a_gate_that_looks_inside_cant_leave_the_model_out(gate):
     model = AddModel()
-    with pytest.raises(InputError, match="Threshold looks into the model before it decides"):
+    with pytest.raises(InputError, match="The gate looks into the model before it decides"):
         synccache.apply(model, Method(gate, WholeModel(), Reuse()))
     assert type(model) is AddModel
 
@@ -145,3 +148,12 @@ def test_the_output_keeps_its_own_precision_where_the_latent_has_another():
     with synccache.cached(model, listed(0, scope=WholeModel(residual=True))):
         outs = [output(model, t, 1, x=x) for t in (1000, 900)]
     assert outs[1].dtype is torch.float32 and torch.equal(*outs)
+
+
+def test_only_an_output_laid_out_as_the_main_stream_has_its_video_tokens():
+    """By shape, so not where another stream has the same one."""
+    video, text = torch.Size([1, 6, 8]), torch.Size([1, 3, 8])
+    assert _is_main(SimpleNamespace(shapes=[video, text]), video)
+    assert not _is_main(SimpleNamespace(shapes=[video, text]), text)
+    assert not _is_main(SimpleNamespace(shapes=[video, video]), video)
+    assert not _is_main(SimpleNamespace(shapes=[]), video)

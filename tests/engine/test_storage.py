@@ -1,15 +1,29 @@
 """Anchors: bytes, dtype, device, and the fused sum."""
 
 import gc
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from toys import Pipeline, Video, distance, s2v_inputs
 
 import synccache
 from synccache import Method
+from synccache.engine import history
 from synccache.engine.history import History, add_forecast
-from synccache.forecasters import ByPerson, Lagrange, Reuse
+from synccache.engine.types import Context, Step
+from synccache.forecasters import (
+    ByPerson,
+    ChannelMask,
+    Lagrange,
+    LowPass,
+    Reuse,
+    Subspace,
+    TokenSplit,
+    learn_basis,
+)
 from synccache.gates import Interval, Listed
 from synccache.scopes import Segments, WholeStack
 
@@ -92,14 +106,14 @@ def test_a_bfloat16_model():
 
 
 def test_history_is_bounded_before_the_next_anchor_is_built():
-    history = History(2)
+    held = History(2)
     for time in range(5):
-        history.make_room()
-        assert len(history.anchors) <= 1
-        history.push(time, torch.ones(1))
-    assert history.times == (4, 3)
-    history.push(4, torch.zeros(1))
-    assert history.times == (4, 3) and history.anchors[0].value == 0
+        held.make_room()
+        assert len(held.anchors) <= 1
+        held.push(time, torch.ones(1))
+    assert held.times == (4, 3)
+    held.push(4, torch.zeros(1))
+    assert held.times == (4, 3) and held.anchors[0].value == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -130,6 +144,76 @@ def test_a_bfloat16_sum_is_rounded_once():
     x = torch.tensor([[[256.0]]], dtype=torch.bfloat16)
     anchors = [torch.tensor([[[0.9]]], dtype=torch.bfloat16)] * 2
     assert float(add_forecast(x, anchors, torch.tensor([[1.0, 1.0]]))) == 258  # 257.8; adding twice in bfloat16: 256
+
+
+class Allocated(TorchDispatchMode):
+    """Counts the new tensors of at least so many elements."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.count = size, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        old = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        new = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        self.count += sum(t.numel() >= self.size and t.untyped_storage().data_ptr() not in old for t in new)
+        return out
+
+
+def features(shape, count, dtype):
+    random = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=random).to(dtype) for _ in range(count)]
+
+
+BASIS = learn_basis(torch.randn(64, 32, generator=torch.Generator().manual_seed(0)), 0.5)
+VIDEO = Context(Step(6), grid=(2, 6, 10), offset=8, video=True)
+BY_CHANNEL = ChannelMask(torch.arange(32) % 2, 2)
+BY_TOKEN = replace(VIDEO, mask=torch.linspace(0, 1, 120)[None])
+SPLITS = [
+    (None, VIDEO, 1), (BY_CHANNEL, VIDEO, 1), (TokenSplit(), BY_TOKEN, 1), (Subspace(BASIS), VIDEO, 3),
+    (LowPass(0.4), VIDEO, 4), (LowPass(0.4), Context(Step(6), video=True), 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("onto", [True, False])
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("split", "context", "precisely"), SPLITS)
+def test_nothing_else_of_a_features_size_is_made(split, context, precisely, dtype, stored, onto, monkeypatch):
+    """The result alone; a projection in float32 takes two more, that of a batch's frames three, their copy too.
+
+    And the pieces are the whole: to the last bit in float32, and to one rounding in half precision.
+    """
+    shape = (2, 136, 32)  # more pieces than samples, and no whole number of them in any direction
+    value, *anchors = features(shape, 4, dtype)
+    anchors = [a.to(stored) for a in anchors]
+    weights = torch.tensor([[1.5, 0.25, -0.5], [1.0, 0.5, 0.0]], dtype=torch.float64)
+
+    def added():
+        if split is None:
+            return add_forecast(value, anchors, weights[:1], onto=onto)
+        return split.add(value, anchors, weights, context, onto)
+
+    whole = added()
+    monkeypatch.setattr(history, "PIECE", 1000)
+    with Allocated(value.numel() * 3 // 4) as made:
+        got = added()
+    assert made.count == (precisely if dtype is torch.float32 else 1)
+    assert got.dtype is dtype and got.stride() == value.stride()
+    close = {} if dtype is torch.bfloat16 else {"rtol": 0, "atol": 0}
+    torch.testing.assert_close(got, whole, **close)
+
+
+@pytest.mark.parametrize("shape", [(2, 136, 32), (5, 3, 7), (1, 4, 3, 30, 20), (40,), (4, 1, 2)])
+@pytest.mark.parametrize("dims", [None, (0, -1), (0, -2)])
+def test_pieces_are_small_and_together_the_whole(shape, dims, monkeypatch):
+    monkeypatch.setattr(history, "PIECE", 50)
+    seen = torch.zeros(shape)
+    for piece in history.pieces(shape, dims):
+        seen[piece] += 1
+        assert dims is not None or seen[piece].numel() <= max(50, seen.numel() // max(shape))
+    assert bool((seen == 1).all())
 
 
 def test_person_and_background_get_their_own_forecast():

@@ -9,7 +9,7 @@ from toys import AddModel, Pipeline, Video
 import synccache
 from synccache import Method
 from synccache.engine.types import Context, Seen, Step
-from synccache.forecasters import Alignment
+from synccache.forecasters import Alignment, Reuse
 from synccache.gates import Probe, Threshold, Trajectory, Warmup
 from synccache.scopes import WholeStack
 
@@ -81,9 +81,9 @@ def test_it_is_the_probe_that_decides():
     """With guidance, the decisions are those of the plain probe, whatever is filled in on the way differs little."""
     pipe = Pipeline(Video())
     decisions = []
-    for measure in (Trajectory(), Probe(omega=1)):
+    for measure, forecaster in ((Trajectory(), Alignment(1.0)), (Probe(omega=1), Reuse())):
         gate = Warmup(Threshold(0.2, measure), 3)
-        with synccache.cached(pipe, Method(gate, WholeStack(), Alignment(1.0))) as handle:
+        with synccache.cached(pipe, Method(gate, WholeStack(), forecaster)) as handle:
             pipe(steps=20)
             decisions.append(handle.trace.decisions())
     assert decisions[0] == decisions[1] and "skipped" in decisions[0]

@@ -8,13 +8,16 @@ import torch
 from toys import Pipeline, Video
 
 import synccache
-from synccache import InputError, forecasters, gates, scopes
+from synccache import Anatomy, InputError, forecasters, gates, scopes
 from synccache.animation.request import check_settings
+from synccache.api import profile_name
 from synccache.engine.method import Method
 from synccache.methods import RECIPES, complete, find
-from synccache.methods.compose import PARTS, composed
+from synccache.methods.compose import PARTS, composed, profiled
 from synccache.methods.recipe import Recipe
 from synccache.methods.settings import AXES
+from synccache.planner import learn_profile
+from synccache.portrait.pipeline import PortraitPipeline
 
 
 def test_gate_and_scope_of_the_first_and_forecaster_of_the_second():
@@ -105,17 +108,84 @@ def test_the_command_line_takes_composed_names_and_the_settings_of_their_parts()
         check_settings("synccache+hicache", {"heun": True})
 
 
-def test_a_profile_goes_to_the_part_whose_method_has_learnt_it():
-    seen = {}
+def learning(seen, name, **alone):
+    def build(s):
+        seen[name] = (s["profile"], s["decoupled"])
+        return Method(gates.Interval(2), scopes.WholeStack(), forecasters.Reuse())
 
-    def learning(name):
-        def build(s):
-            seen[name] = s["profile"]
-            return Method(gates.Interval(2), scopes.WholeStack(), forecasters.Reuse())
+    return Recipe(name, "", "", "", "", "", {"profile": None, "decoupled": False}, build, needs=name, alone=alone)
 
-        return Recipe(name, "", "", "", "", "", {"profile": None}, build)
 
-    profile = SimpleNamespace(method="two", tensors={})
-    recipe = composed("one+two", {"one": learning("one"), "two": learning("two")})
-    recipe.build(complete(recipe, {"profile": profile}))
-    assert seen == {"one": None, "two": profile}
+def test_a_profile_goes_to_the_parts_whose_method_has_learnt_it():
+    seen, one, two = {}, *(SimpleNamespace(method=m, tensors={}, settings={"decoupled": m}) for m in ("one", "two"))
+    recipe = composed("one+two", {name: learning(seen, name) for name in ("one", "two")})
+    recipe.build(complete(recipe, {"profile": two}))
+    assert seen == {"one": (None, False), "two": (two, "two")}  # "decoupled" is set for the scope, of "one"
+    recipe.build(complete(recipe, {"profile": [two, one], "decoupled": True}))
+    assert seen == {"one": (one, True), "two": (two, "two")}
+    assert recipe.needs == "one; two"
+
+
+def test_what_lends_only_parts_that_its_profile_does_not_serve_takes_none():
+    seen, stack = {}, scopes.WholeStack(keep_last=1)
+    recipes = {"one": learning(seen, "one"), "two": learning(seen, "two", scope=lambda s: stack)}
+    assert profiled("gate=one,scope=two", recipes) == ("one",) and profiled("two+one", recipes) == ("two", "one")
+    assert profiled("two", recipes) == ("two",) and recipes["two"].profile_serves == ("gate", "forecaster")
+    recipe = composed("gate=part,scope=two", recipes | {"part": part("part", {}, {})})
+    assert "profile" not in recipe.settings and recipe.needs == "nothing"
+    assert recipe.build(complete(recipe, {})).scope is stack and not seen
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return Pipeline(Video())
+
+
+@pytest.fixture(scope="module")
+def learnt(pipe):
+    return {name: learn_profile(pipe, name, pipe) for name in ("magcache", "hyca", "svd-cache")}
+
+
+def test_profiles_are_the_users_and_for_the_other_methods_the_shipped_ones(pipe, learnt, tmp_path):
+    anatomy = Anatomy("Video", tuple(pipe.transformer.blocks), sites=(0, 2), plan=tmp_path / "plan.json")
+    parts = (tuple(learnt["magcache"].tensors["ratios"].tolist()), learnt["hyca"].tensors["rule_of_channel"])
+
+    def used(**given):
+        with synccache.cached(pipe, "magcache+hyca", anatomy=anatomy, **given) as handle:
+            path = handle.save(tmp_path / "settings.json")
+        with synccache.cached(pipe, settings=path, anatomy=anatomy) as again:
+            assert again.method == handle.method
+        return handle.method.gate.gate.ratios == parts[0] and torch.equal(handle.method.forecaster.of, parts[1])
+
+    files = [learnt[name].save(tmp_path / f"{name}.safetensors") for name in ("hyca", "magcache")]
+    assert used(profile=files) and used(profile=[str(path) for path in files])
+    with pytest.raises(InputError, match="'hyca' needs profile"):
+        synccache.apply(pipe, "magcache+hyca", anatomy=anatomy, profile=files[1])
+    learnt["hyca"].save(tmp_path / profile_name("hyca"))
+    assert used(profile=files[1])
+    learnt["magcache"].save(tmp_path / profile_name("magcache"))
+    assert used()
+
+
+def test_profiles_that_can_not_be_used_are_refused(pipe, learnt):
+    for method, given, message in (
+        ("magcache+hyca", ["magcache", "hyca", "hyca"], "Two profiles of the method 'hyca' were given. Give one of"),
+        ("magcache+hyca", ["svd-cache"], "profile is of the method 'svd-cache', not of 'magcache.hyca'"),
+        ("gate=magcache,scope=hyca", ["magcache", "hyca"], "takes no part of 'hyca' that its profile serves. Leave"),
+        ("gate=interval,scope=magcache", ["magcache"], "'profile' is not a setting of the method 'gate=interval"),
+        ("magcache", ["magcache", "magcache"], "Two profiles of the method 'magcache'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            synccache.apply(pipe, method, profile=[learnt[name] for name in given])
+    with pytest.raises(InputError, match="profile is a profile file's path, or a Profile, or a list of these"):
+        synccache.apply(pipe, "magcache+hyca", profile=[])
+    check_settings("magcache+hyca", {"profile": ["one.safetensors", "two.safetensors"]})
+
+
+@pytest.mark.parametrize("method", ["magcache+hyca", "teacache+svd-cache", "profilingdit+hyca", "searched+l2p"])
+def test_the_portrait_models_profiles_are_all_taken(method):
+    pipe = PortraitPipeline.load()
+    with synccache.cached(pipe, method) as handle:
+        first, second = handle.method, method.split("+")[1]
+    with synccache.cached(pipe, second) as handle:
+        assert handle.method.forecaster == first.forecaster

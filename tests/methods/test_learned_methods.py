@@ -109,6 +109,23 @@ def test_another_number_of_steps_is_refused(rows):
             assert handle.trace.skipped() > 0
 
 
+@pytest.mark.parametrize("name", ["l2p", "schedule", "searched"])
+def test_another_schedule_of_as_many_steps_is_refused(name):
+    """Another shift, say: same scheduler, same number of steps, other timesteps. Rounded ones pass."""
+    pipe = Pipeline(Video())
+    settings = {} if name == "l2p" else {"computed_steps": 5}
+    made = learn_profile(pipe, name, lambda: pipe(steps=12))
+    half = replace(made, timesteps=tuple(torch.tensor(made.timesteps).bfloat16().tolist()))
+    shifted = replace(made, timesteps=tuple(3 * t / (1 + 2 * t / 1000) for t in made.timesteps))
+    for profile in (made, half):
+        with synccache.cached(pipe, name, profile=profile, **settings) as handle:
+            pipe(steps=12)
+            assert handle.trace.skipped() > 0
+    refused = pytest.raises(InputError, match=r"step 1 has the timestep 970.*; this run's has 916.*--method " + name)
+    with synccache.cached(pipe, name, profile=shifted, **settings), refused:
+        pipe(steps=12)
+
+
 def test_without_a_profile_it_says_how_to_get_one():
     with pytest.raises(InputError, match=r"'l2p' needs profile=.*synccache profile --method l2p"):
         synccache.apply(Video(), "l2p")

@@ -1,6 +1,7 @@
 """MagCache: the gate by hand, what it learns, the published ratios."""
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -15,6 +16,7 @@ from synccache.gates import Magnitudes, Warmup, replay
 from synccache.gates.magnitude import nearest
 from synccache.methods.magcache import magnitude_ratios, published
 from synccache.planner import learn_profile
+from synccache.portrait.pipeline import PortraitPipeline
 
 
 def computed(gate, steps):
@@ -170,3 +172,62 @@ def test_max_gap_off_is_any_number_of_skips():
     for gap, most in ((0, None), (1, 0), (3, 2)):
         with synccache.cached(Video(), "magcache", ratios="wan2.1-t2v-14b", max_gap=gap, **still) as handle:
             assert handle.method.gate.max_skips == most
+
+
+def test_explicit_ratios_go_before_a_shipped_profile_and_not_beside_a_users():
+    pipe = PortraitPipeline.load()
+    with synccache.cached(pipe, "magcache") as handle:
+        shipped = handle.method.gate.gate
+    assert len(shipped.ratios) == 40 and shipped.timesteps[0] == 999
+    with synccache.cached(pipe, "magcache", ratios="wan2.2-t2v-a14b") as handle:
+        assert handle.method.gate.gate.ratios == published()["wan2.2-t2v-a14b"]
+    with pytest.raises(InputError, match="ratios='wan' are not among the published ones"):
+        synccache.apply(pipe, "magcache", ratios="wan")
+    video = Pipeline(Video())
+    made = learn_profile(video, "magcache", lambda: video(steps=12))
+    with pytest.raises(InputError, match="Give ratios or profile, not both"):
+        synccache.apply(video, "magcache", ratios="wan2.1-t2v-14b", profile=made)
+
+
+def test_a_profile_goes_before_the_models_default_and_can_be_saved(tmp_path):
+    pipe = Pipeline(Video())
+    anatomy = Anatomy("hunyuan-video", tuple(pipe.transformer.blocks))
+    made = learn_profile(pipe, "magcache", lambda: pipe(steps=12), anatomy=anatomy)
+    path = made.save(tmp_path / "p.safetensors")
+    with synccache.cached(pipe, "magcache", profile=path, anatomy=anatomy) as handle:
+        assert handle.method.gate.gate.ratios == tuple(made.tensors["ratios"].tolist())
+        kept = handle.save(tmp_path / "settings.json")
+    with synccache.cached(pipe, settings=kept, anatomy=anatomy) as again:
+        assert again.method == handle.method
+
+
+def test_a_run_as_long_as_the_profiled_one_has_its_timesteps():
+    pipe = Pipeline(Video())
+    made = learn_profile(pipe, "magcache", lambda: pipe(steps=12))
+    with synccache.cached(pipe, "magcache", profile=made):
+        pipe(steps=12)
+        pipe(steps=9)  # takes the nearest ratios
+    moved = replace(made, timesteps=tuple(1000 * (t / 1000) ** 0.5 for t in made.timesteps))
+    with synccache.cached(pipe, "magcache", profile=moved):
+        pipe(steps=9)
+        with pytest.raises(InputError, match=r"step 1 has the timestep 957.*; this run's has 916"):
+            pipe(steps=12)
+
+
+@pytest.mark.parametrize("name", ["hyca", "magcache", "svd-cache"])
+def test_a_profile_is_used_as_it_was_learnt(name):
+    """With conditioning inside the stack live, or absorbed."""
+    pipe = Pipeline(Video())
+    for how in (False, True):
+        made = learn_profile(pipe, name, lambda: pipe(steps=12), decoupled=how)
+        assert made.settings == {"decoupled": how}
+        with synccache.cached(pipe, name, profile=made, decoupled=how):
+            pass
+        says = f"learnt with decoupled={how}, and decoupled={not how} is set.*--set decoupled={str(not how).lower()}"
+        with pytest.raises(InputError, match=says):
+            synccache.apply(pipe, name, profile=made, decoupled=not how)
+    with pytest.raises(InputError, match="learnt with decoupled=False, and decoupled=True is set"):
+        synccache.apply(PortraitPipeline.load(), name, decoupled=True)
+    composed = f"gate={name},scope={name},forecaster={name}"  # each part goes by the scope's way
+    with synccache.cached(pipe, composed, profile=made, decoupled=True):
+        pass

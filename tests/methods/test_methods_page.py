@@ -9,7 +9,7 @@ import torch
 
 import synccache
 from synccache.cli import main
-from synccache.inspection.stored import COUNTED, held
+from synccache.inspection.stored import COUNTED, held, stored_tensors
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
@@ -47,11 +47,17 @@ def test_json_lists_every_method_with_what_it_holds(capsys):
         assert listed["none"]["cached_tensors"][model]["anchors"] == 0
 
 
-@pytest.mark.parametrize("method", ["synccache-cfg", "foca", "whole-stack", "interval"])
-def test_the_count_is_what_a_run_holds(method):
-    pipe = PortraitPipeline(PortraitTransformer(TINY).eval())
-    counts = []
-    with synccache.cached(pipe, method, warmup=5, last=0) as handle:
+RECIPES = synccache.methods()
+UNLEARNT = [name for name, recipe in RECIPES.items() if recipe.paper != "control" and recipe.learn is None]
+# What can't be left out.
+TOLD = {"schedule": {"schedule": [0, 1, 2, 5, 9]}, "dbcache": {"front": 1, "back": 1}}
+
+
+def run_and_count(pipe, method, steps, **given):
+    """What a run of the tiny pipeline holds in its end, and what was counted; how many steps were computed."""
+    size, dim = pipe.transformer.config.image_size, 64
+    with synccache.cached(pipe, method, **given) as handle:
+        counts = []
 
         def look(record):
             session = handle.engine.session()
@@ -61,7 +67,26 @@ def test_the_count_is_what_a_run_holds(method):
             counts.append((sorted(by.values(), reverse=True), sum(len(k.tensors) for k in session.kept.values())))
 
         handle.on_step = look
-        pipe.denoise(torch.zeros(1, 3, 32, 32), torch.zeros(1, 4, 5, 64), steps=20, guidance_scale=2.0, seeds=[0])
+        audio = torch.zeros(1, pipe.transformer.config.frames, 5, dim)
+        pipe.denoise(torch.zeros(1, 3, size, size), audio, steps=steps, guidance_scale=2.0, seeds=[0])
         wanted = held(handle)
     branches = [wanted["anchors"], wanted["guidance"] or wanted["anchors"]]
-    assert counts[-1] == (branches, wanted["gate"])
+    return counts[-1], ([n for n in branches if n], wanted["gate"])
+
+
+@pytest.mark.parametrize("method", [*UNLEARNT, *(m for m in TOLD if m not in UNLEARNT)])
+def test_the_count_is_what_a_run_holds(method):
+    pipe = PortraitPipeline(PortraitTransformer(TINY).eval())
+    told = TOLD.get(method, {})
+    if "threshold" in RECIPES[method].settings:  # goes by the content: a few steps computed, and then none
+        told = told | {"threshold": 1e9, "warmup": 5, "last": 0}
+    found, counted = run_and_count(pipe, method, 40, **told)
+    assert found == counted
+
+
+def test_the_count_with_a_shipped_profile_is_what_a_run_holds():
+    """Of the method that holds one tensor for each computed step; of the others it is the forecaster's number."""
+    pipe = PortraitPipeline.load()
+    found, counted = run_and_count(pipe, "l2p", 40)
+    assert found == counted
+    assert stored_tensors(RECIPES["l2p"], "portrait")["anchors"] == found[0][0] == 11

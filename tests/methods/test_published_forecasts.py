@@ -1,7 +1,6 @@
 """Recipes whose forecast has groups or is learned: what their settings reach, and what they learn."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,12 +26,18 @@ from synccache.forecasters import (
 )
 from synccache.gates import Growing, Interval, Listed, MaxGap, Warmup, replay
 from synccache.methods import RECIPES, complete
-from synccache.planner import learn_profile
+from synccache.planner import Profile, learn_profile
 
 NAMES = ["dmd", "freqca", "hyca", "spectrum", "svd-cache"]
+
+
+def made_up(tensors):
+    return Profile(method="made up", tensors=tensors, model={}, timesteps=())
+
+
 PROFILES = {
-    "hyca": SimpleNamespace(tensors={"rule_of_channel": torch.tensor([0, 3, 1, 2, 5, 4, 3, 0])}),
-    "svd-cache": SimpleNamespace(tensors={"basis": torch.eye(8)[:, :3]}),
+    "hyca": made_up({"rule_of_channel": torch.tensor([0, 3, 1, 2, 5, 4, 3, 0])}),
+    "svd-cache": made_up({"basis": torch.eye(8)[:, :3]}),
 }
 
 
@@ -124,14 +129,14 @@ def test_without_a_profile_it_says_how_to_get_one(name):
     tensor = next(iter(PROFILES[name].tensors))
     with pytest.raises(InputError, match=f"'{name}' needs profile=.*synccache profile --method {name} --out"):
         synccache.apply(Video(), name)
-    other = SimpleNamespace(tensors={"rows": torch.zeros(2, 2)})
+    other = made_up({"rows": torch.zeros(2, 2)})
     with pytest.raises(InputError, match=f"holds rows, and the method '{name}' needs '{tensor}'.*synccache profile"):
         RECIPES[name].build({**RECIPES[name].settings, "profile": other})
 
 
 @pytest.mark.parametrize("of", [torch.tensor([0, 6]), torch.tensor([-1, 0]), torch.zeros(3), torch.zeros(2, 2).long()])
 def test_a_channel_map_that_is_none_is_refused(of):
-    wrong = SimpleNamespace(tensors={"rule_of_channel": of})
+    wrong = made_up({"rule_of_channel": of})
     with pytest.raises(InputError, match=r"rule_of_channel is .* from 0 to 5, one for each channel"):
         RECIPES["hyca"].build({**RECIPES["hyca"].settings, "profile": wrong})
 

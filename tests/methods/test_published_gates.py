@@ -11,6 +11,7 @@ from synccache import InputError
 from synccache.forecasters import Alignment, Reuse, Taylor
 from synccache.methods import RECIPES, complete
 from synccache.methods.teacache import SETS, fitted
+from synccache.portrait.pipeline import PortraitPipeline
 
 X = torch.full((1, 2, 3), 20.0)
 
@@ -68,9 +69,9 @@ def test_published_defaults(method, anatomy, threshold, protections):
 
 def test_a_named_set_brings_its_own_defaults_along():
     for name, threshold, warmup in (("wan2.1-i2v-480p-ret", 0.2, 5), ("wan2.1-t2v-14b", 0.14, 1), ("flux", 0.25, 1)):
-        assert gate_of("teacache", "wan", coefficients=name).threshold == threshold
-        assert wrappers("teacache", "wan", coefficients=name)["Warmup"] == warmup
-    assert gate_of("teacache", "wan", coefficients="flux", threshold=0.3).threshold == 0.3
+        assert gate_of("teacache", coefficients=name).threshold == threshold
+        assert wrappers("teacache", coefficients=name)["Warmup"] == warmup
+    assert gate_of("teacache", coefficients="flux", threshold=0.3).threshold == 0.3
     assert wrappers("teacache", "wan", warmup=0) == {}  # the "ret" set computes no last step
     for name, threshold, skips in (
         ("wan2.1-t2v-1.3b", 0.12, 4),
@@ -197,6 +198,53 @@ def test_coefficients_by_model_by_name_and_by_hand():
     for wrong in ([], [1, "a"], 3, [math.nan]):
         with pytest.raises(InputError, match="a list of numbers, highest power first, or the name of a published set"):
             polynomial(coefficients=wrong)
+
+
+def test_explicit_coefficients_go_before_a_shipped_profile_and_not_beside_a_users():
+    pipe, video = PortraitPipeline.load(), Pipeline(Video())
+
+    def polynomial(**given):
+        with synccache.cached(pipe, "teacache", **given) as handle:
+            gate = handle.method.gate
+        while hasattr(gate, "gate"):
+            gate = gate.gate
+        return gate.measure_with.coefficients
+
+    shipped = polynomial()
+    assert len(shipped) == 5 and polynomial(coefficients=[2, 1, 0.5]) == (2, 1, 0.5)
+    named = polynomial(coefficients="wan2.1-t2v-14b-ret")
+    assert named == tuple(SETS["wan2.1-t2v-14b-ret"]["coefficients"]) != shipped
+    with pytest.raises(InputError, match="'fluxus' is not a set of coefficients"):
+        polynomial(coefficients="fluxus")
+    made = synccache.planner.learn_profile(video, "teacache", lambda: video(steps=12))
+    with pytest.raises(InputError, match="Give coefficients or profile, not both"):
+        synccache.apply(video, "teacache", profile=made, coefficients=[1, 0])
+    with pytest.raises(InputError, match="Give blocks or profile, not both"):
+        synccache.apply(video, "profilingdit", profile=made, blocks=[1])
+
+
+@pytest.mark.parametrize(
+    ("anatomy", "name"), [("wan-s2v", "flux"), ("wan", "wan2.1-t2v-14b"), ("portrait", "mochi"), ("flux", "flux")]
+)
+def test_a_set_that_was_fitted_on_another_signal_is_refused(anatomy, name):
+    with pytest.raises(InputError, match=f"{name}' was fitted on the .*; here the gate measures the .*embedding. Give"):
+        gate_of("teacache", anatomy, coefficients=name)
+    told = gate_of("teacache", anatomy, coefficients=name, signal=SETS[name]["signal"])
+    assert told.measure_with.coefficients == tuple(SETS[name]["coefficients"])
+    with pytest.raises(InputError, match="signal is one of 'time embedding', 'projected"):
+        gate_of("teacache", anatomy, signal="noise")
+
+
+def test_what_the_gate_measures_is_what_the_blocks_are_called_with():
+    """The projected embedding is [B, 6, D], one row a modulation."""
+    pipe = PortraitPipeline.load()
+    size = pipe.transformer.config.image_size
+    with synccache.cached(pipe, "teacache") as handle:
+        audio = torch.zeros(1, pipe.transformer.config.frames, 5, 64)
+        pipe.denoise(torch.zeros(1, 3, size, size), audio, steps=9, guidance_scale=1)
+        kept = handle.engine.session().kept
+    assert handle.settings["signal"] == "projected time embedding"
+    assert [k.before.shape for place, k in kept.items() if place[2] == "signal"] == [(1, 6, 128)]
 
 
 def test_a_planted_polynomial_is_recovered():

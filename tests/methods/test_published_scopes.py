@@ -1,7 +1,5 @@
 """Methods that differ in where they fill in: which steps, which parts, what is stored."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
@@ -12,6 +10,7 @@ from synccache import InputError
 from synccache.engine.types import Action, Decision, Region, Run, Seen, Step
 from synccache.gates import Refresh, Turn
 from synccache.methods import RECIPES, complete
+from synccache.planner import Profile
 from synccache.scopes import BlockRuns
 
 X = torch.full((1, 2, 3), 20.0)
@@ -177,9 +176,11 @@ def test_where_the_list_of_blocks_comes_from():
         return recipe.build(complete(recipe, given, anatomy)).scope
 
     assert scope("wan").of == 40 and scope("hunyuan-video").of == 60
-    profile = SimpleNamespace(tensors={"blocks": torch.tensor([2, 3])})
+    profile = Profile(method="profilingdit", tensors={"blocks": torch.tensor([2, 3])}, model={}, timesteps=())
     assert scope("wan", profile=profile) == scope(profile=profile) == BlockRuns((2, 3))
-    assert scope("wan", profile=profile, blocks=[5, 4]) == BlockRuns((4, 5))
+    assert scope("wan", blocks=[5, 4]) == BlockRuns((4, 5))
+    with pytest.raises(InputError, match="Give blocks or profile, not both"):
+        scope("wan", profile=profile, blocks=[5, 4])
     assert scope(blocks="wan2.1-14b") == scope("wan")
     with pytest.raises(InputError, match="synccache profile --method profilingdit"):
         scope("portrait")

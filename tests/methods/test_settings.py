@@ -126,7 +126,7 @@ def test_every_docstring_says_where_it_comes_from_and_what_it_costs(name):
     import sys
 
     module = sys.modules[RECIPES[name].build.__module__]
-    for word in ("cost", "use it") if name != "none" else ("control",):
+    for word in ("formula", "cost", "use it") if name != "none" else ("control",):
         assert word in module.__doc__.lower(), word
     if RECIPES[name].paper not in ("ours", "control"):
         assert "arxiv" in module.__doc__.lower() or "source: " in module.__doc__.lower() or name == "schedule"

@@ -10,6 +10,7 @@ from torch import nn
 
 import synccache
 from synccache import Anatomy, InputError, UnsupportedModel, anatomies
+from synccache.planner import learn_profile
 from synccache.planner.attention import attention, column_sums, learn, overlap, spread, watched
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer, rotary_tables
@@ -95,15 +96,18 @@ TOKENS = torch.tensor([[[0.0, 0.0], [1, 0], [0, 1], [0, 1], [0, 1]]])
 PERSON = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
 
 
+def steps_of(model, count=2):
+    for timestep in range(count, 0, -1):
+        model(TOKENS, torch.tensor([100.0 * timestep]))
+
+
 def test_planted_background_blocks_are_found():
     model = PointedModel()
     settings = {"mask": PERSON, "share": 0.6, "anatomy": model.anatomy}
-    found = learn(model, lambda: model(TOKENS, torch.tensor([1000.0])), settings)
+    found = learn(model, lambda: steps_of(model), settings)
     assert found["scores"].tolist() == [1, 0, 1, 0, 0] and found["scores"].dtype is torch.float32
     assert found["blocks"].tolist() == [1, 3, 4] and found["blocks"].dtype is torch.int64
-    assert learn(model, lambda: model(TOKENS, torch.tensor([1.0])), {**settings, "share": 0.4})["blocks"].tolist() == [
-        1, 3,
-    ]  # fmt: skip
+    assert learn(model, lambda: steps_of(model), {**settings, "share": 0.4})["blocks"].tolist() == [1, 3]
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
@@ -111,8 +115,9 @@ def test_what_cant_be_learnt_from_is_refused():
     model = PointedModel()
     with pytest.raises(InputError, match="Give mask="):
         learn(model, lambda: None, {"mask": None, "share": 0.6})
-    with pytest.raises(InputError, match="made no step"):
-        learn(model, lambda: None, {"mask": PERSON, "share": 0.6, "anatomy": model.anatomy})
+    for steps in (0, 1):
+        with pytest.raises(InputError, match=f"made {steps} steps of the model; at least 2"):
+            learn(model, lambda n=steps: steps_of(model, n), {"mask": PERSON, "share": 0.6, "anatomy": model.anatomy})
     nobody = {"mask": torch.zeros(2, 2), "share": 0.6, "anatomy": model.anatomy}
     with pytest.raises(InputError, match="no person in it"):
         learn(model, lambda: model(TOKENS, torch.tensor([1000.0])), nobody)
@@ -157,13 +162,12 @@ def test_a_profile_makes_the_method():
     def run():
         return pipe.denoise(reference, audio, steps=12, guidance_scale=1)
 
-    class Profile:
-        tensors = learn(pipe, run, {"mask": torch.ones(32, 1) * (torch.arange(32) < 16), "share": 0.6})
-
-    assert len(Profile.tensors["blocks"]) == 3
+    profile = learn_profile(pipe, "profilingdit", run, mask=torch.ones(32, 1) * (torch.arange(32) < 16))
+    assert profile.steps == 12 and len(profile.tensors["blocks"]) == 3
     plain = run()
-    with synccache.cached(pipe, "profilingdit", blocks=Profile.tensors["blocks"].tolist()) as handle:
-        run()
-        assert {i for r in handle.regions for i in r.members} == set(Profile.tensors["blocks"].tolist())
-        assert handle.trace.skipped() > 0
+    for given in ({"profile": profile}, {"blocks": profile.tensors["blocks"].tolist()}):
+        with synccache.cached(pipe, "profilingdit", **given) as handle:
+            run()
+            assert {i for r in handle.regions for i in r.members} == set(profile.tensors["blocks"].tolist())
+            assert handle.trace.skipped() > 0
     assert torch.equal(run(), plain)

@@ -1,6 +1,7 @@
 """Profiles: learnt from one run, kept in a file, refused where they don't belong."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +10,15 @@ from safetensors.torch import save_file
 from toys import Pipeline, Video, WanModel_S2V
 
 import synccache
-from synccache import Anatomy, InputError
+from synccache import Anatomy, InputError, anatomies
 from synccache.api import profile_name
 from synccache.methods import RECIPES
-from synccache.planner import Profile, learn_profile
+from synccache.planner import Profile, learn_profile, learned
+from synccache.planner.learned import weights_of
+from synccache.portrait.pipeline import PortraitPipeline
+from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
+ASSETS = Path(synccache.__file__).parent / "portrait" / "assets"
 NOW = {"steps": 4}
 
 
@@ -49,13 +54,14 @@ def test_learning_leaves_nothing_attached():
 def test_files_round_trip(profile, tmp_path):
     path = profile.save(tmp_path / "p.safetensors")
     again = Profile.load(path, "magcache")
-    for name in ("method", "model", "timesteps", "scheduler", "source"):
+    for name in ("method", "model", "timesteps", "scheduler", "source", "weights", "settings"):
         assert getattr(again, name) == getattr(profile, name)
     assert torch.equal(again.tensors["ratios"], profile.tensors["ratios"])
     assert list(tmp_path.iterdir()) == [path]
     assert header_of(path) | {"model": 0, "timesteps": 0} == {
         "schema": "synccache.profile", "version": 1, "method": "magcache", "model": 0, "scheduler": "EulerScheduler",
-        "steps": 4, "timesteps": 0, "source": {"clip": "noise"},
+        "steps": 4, "timesteps": 0, "source": {"clip": "noise"}, "weights": profile.weights,
+        "settings": {"decoupled": False},
     }  # fmt: skip
 
 
@@ -80,6 +86,8 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(profile, tmp_path):
         ({"steps": "4"}, "no steps"),
         ({"scheduler": 3}, "no scheduler"),
         ({"source": "x"}, "no source"),
+        ({"weights": 3}, "weights or settings are of a wrong kind"),
+        ({"settings": [1]}, "weights or settings are of a wrong kind"),
     ],
 )
 def test_headers_are_checked(profile, tmp_path, change, says):
@@ -167,7 +175,7 @@ def test_a_profile_as_a_setting_can_be_saved_and_loads_again(profile, tmp_path):
         assert handle.method.gate.gate.ratios == method.gate.gate.ratios
         with pytest.raises(InputError, match="has no form in a settings file"):
             handle.save(kept)
-    for wrong in (3, ["p"], True):
+    for wrong in (3, [3], True):
         with pytest.raises(InputError, match="profile is a profile file's path, or a Profile"):
             synccache.apply(pipe, "magcache", profile=wrong)
     with pytest.raises(InputError, match="'profile' is not a setting of the method 'synccache'"):
@@ -209,3 +217,74 @@ def test_a_method_that_learns_nothing_says_so():
 def test_a_call_that_runs_nothing_teaches_nothing():
     with pytest.raises(InputError, match="made 0 steps"):
         learn_profile(pipeline(), "magcache", lambda: None)
+
+
+def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypatch):
+    def careless(target, call, settings):
+        call()
+        return {"found": torch.ones(2)}
+
+    monkeypatch.setattr(learned, "check_learns", lambda name: (RECIPES[name], careless))
+    with pytest.raises(InputError, match="made 0 steps of the model; at least 2"):
+        learn_profile(pipeline(), "magcache", lambda: None)
+
+
+# -- the packaged portrait model and what is shipped for it ------------------------------------------------------
+
+LEARNERS = [name for name, recipe in RECIPES.items() if recipe.learn is not None]
+NEEDED = {"schedule": {"computed_steps": 8}}  # to use its profile at all
+
+
+@pytest.fixture(scope="module")
+def portrait():
+    return PortraitPipeline.load()
+
+
+def small_portrait():
+    torch.manual_seed(0)
+    config = PortraitConfig(image_size=32, dim=24, ffn_dim=24, heads=2, layers=4, inject_after=(0, 1, 3), frames=2)
+    return PortraitPipeline(PortraitTransformer(config))
+
+
+@pytest.mark.parametrize("method", LEARNERS)
+def test_every_learner_keeps_the_steps_of_its_run(method):
+    pipe = small_portrait()
+    reference, audio = torch.zeros(1, 3, 32, 32), torch.randn(1, 2, 5, 64)
+    mask = torch.ones(32, 1) * (torch.arange(32) < 16)
+    made = learn_profile(pipe, method, lambda: pipe.denoise(reference, audio, steps=6), mask=mask)
+    assert made.steps == 6 and made.timesteps == tuple(pipe.scheduler.timesteps.tolist())
+    assert made.weights == weights_of(pipe.transformer.blocks)
+
+
+@pytest.mark.parametrize("method", [name for name in LEARNERS if (ASSETS / profile_name(name)).is_file()])
+def test_every_shipped_profile_fits_the_packaged_model(method, portrait):
+    shipped = Profile.load(ASSETS / profile_name(method), method)
+    scheduler = type(portrait.scheduler).__name__
+    assert shipped.steps == 40 and shipped.fits(anatomies.find(portrait.transformer), scheduler)
+    with synccache.cached(portrait, method, **NEEDED.get(method, {})) as handle:
+        by_itself = handle.method
+    with synccache.cached(portrait, method, profile=shipped, **NEEDED.get(method, {})) as handle:
+        assert str(handle.method) == str(by_itself)
+
+
+def test_shipped_profiles_are_for_the_weights_that_they_were_learnt_on(portrait):
+    shipped = Profile.load(ASSETS / profile_name("l2p"))
+    trained = PortraitTransformer(portrait.transformer.config)
+    trained.load_state_dict(portrait.transformer.state_dict())
+    anatomy = anatomies.find(trained)
+    assert shipped.fits(anatomy) and shipped.fits(anatomies.find(trained.bfloat16()))
+    with torch.no_grad():
+        trained.blocks[9].ffn.net[2].weight.mul_(1.1)
+    assert not shipped.fits(anatomy)
+    with pytest.raises(InputError, match=r"'l2p' needs profile=.*synccache profile --method l2p"):
+        synccache.apply(trained, "l2p")
+    shipped.check(anatomy, "l2p")  # who gives it himself may use it
+    assert weights_of([torch.nn.Linear(2, 2, device="meta")]) is None
+
+
+def test_what_is_composed_learns_as_the_method_whose_profile_it_takes():
+    for name in ("interval+hyca", "gate=interval,forecaster=hyca"):
+        with pytest.raises(InputError, match=r"made of several methods.*synccache profile --method hyca --out"):
+            learn_profile(pipeline(), name, lambda: None)
+    with pytest.raises(InputError, match="learns nothing from a run"):
+        learn_profile(pipeline(), "interval+taylorseer", lambda: None)

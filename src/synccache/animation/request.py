@@ -14,6 +14,7 @@ import torch
 from ..errors import InputError
 from ..media import video
 from ..methods import complete, find
+from ..methods.compose import listed
 from ..portrait import GUIDANCE_SCALE
 
 NOT_HERE = {"mask": "the mask is a file of its own (--mask)", "group": "there is one process", "steps": "use --steps"}
@@ -96,7 +97,7 @@ class Request:
             raise InputError(
                 f"computed_steps is {computed}, but there are only {self.steps} steps (--steps); choose fewer."
             )
-        learnt = [self.settings.get(name) for name in ("plan", "profile")]
+        learnt = [one for name in ("plan", "profile") for one in listed(self.settings.get(name))]
         files = [path for path in learnt if isinstance(path, str | Path)]
         sources = (self.image, self.audio, self.mask, self.model, *files)
         video.check_writable(self.outputs.video)

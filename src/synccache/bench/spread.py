@@ -22,7 +22,7 @@ from .. import cached
 from ..gates import Budget, threshold_for
 from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
-from ..methods.compose import lenders
+from ..methods.compose import profiled
 from ..planner import learn_profile
 from ..planner.profile import profile
 from ..portrait.data import to_pixels
@@ -44,9 +44,9 @@ def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender
         if contender.method is None:
             continue
         recipe, settings = find(contender.method), dict(contender.settings)
-        for name in lenders(contender.method):
-            if RECIPES[name].learn is not None and "profile" in recipe.settings:
-                settings["profile"] = str(_profile(pipe, lender, name, out))
+        learnt = [str(_profile(pipe, lender, name, out)) for name in profiled(contender.method, RECIPES)]
+        if learnt:
+            settings["profile"] = learnt[0] if len(learnt) == 1 else learnt
         if "computed_steps" in settings and "threshold" in recipe.settings:
             settings |= _threshold(pipe, lender, contender, settings, errors)
         if settings != contender.settings:

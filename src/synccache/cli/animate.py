@@ -56,7 +56,8 @@ def animate(
         float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
     ] = None,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What the method learnt; made by 'synccache profile'.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="What a method learnt, from 'synccache profile'; once for each of 'a+b'."),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -72,7 +73,8 @@ def animate(
 ) -> None:
     """Animate a portrait photo from speech, several times faster than without a cache."""
     flags = {"threshold": threshold, "computed_steps": computed_steps, "cache_ratio": cache_ratio}
-    settings = settings_from(set_ or [], **flags, profile=None if profile is None else str(profile))
+    profiles = [str(path) for path in profile or ()]
+    settings = settings_from(set_ or [], **flags, profile=profiles[0] if len(profiles) == 1 else profiles or None)
     request = Request(
         image=image, audio=audio, out=out, steps=steps, method=method, settings=settings, compare=compare, seed=seed,
         guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,

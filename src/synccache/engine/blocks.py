@@ -51,6 +51,7 @@ def run_block(engine: Engine, call: Call, index: int, run: Callable[..., Any], a
         if filled is not None:
             return filled
     inputs = _streams(structure, index, bound)
+    call.shapes = [x.shape for x in inputs.values()]
     structure.enter(index, bound)
     capture = _capture(engine, call, region) if call.decision is not None and region is not None else None
     if capture is not None:

@@ -30,6 +30,7 @@ class Call:
         watched: what the gate may look at, by name; probes still hold all tokens of the stream.
         parts: regions that are a module inside a block, by block and name.
         held: streams that an ``"absorbed"`` region gives back at its end.
+        shapes: of the streams that the current block received, the main one first.
         entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
     """
 
@@ -52,6 +53,7 @@ class Call:
         self.captures: dict[str, Capture] = {}
         self.begun: set[str] = set()
         self.held: dict[str, dict[str, Tensor]] = {}
+        self.shapes: list[torch.Size] = []
         self.entry: Tensor | None = None
         self.weights: dict[tuple[int, tuple[float, ...]], Tensor] = {}
         self.called: set[int] = set()

@@ -67,9 +67,10 @@ class Engine:
         self.regions = [self.cut(s) for s in self.structures]
         if moment(self) != "before" and any(not r.members for regions in self.regions for r in regions):
             raise InputError(
-                f"{type(method.gate).__name__} looks into the model before it decides, so the whole model can't be "
-                "what is left out. Choose a scope inside the model, or a gate that goes by steps or latents."
+                "The gate looks into the model before it decides, so the whole model can't be what is left out. Choose "
+                "a scope inside the model, or a gate that goes by steps or latents."
             )
+        self._check_forecasters()
         self.trace, self.notices = Trace(), Notices()
         self.sessions: dict[Hashable, Session] = {}
         self.forms: dict[tuple[int, str], outputs.Form] = {}
@@ -79,6 +80,15 @@ class Engine:
         self.on_step: Callable[[Record], None] | None = None
         self.on_anchor: Callable[[Call, Region, str, Anchor], None] | None = None
         self._local = threading.local()
+
+    def _check_forecasters(self) -> None:
+        """Raise InputError where a forecaster says that it can't go with the gate, or with what it is to forecast."""
+        regions = [r for regions in self.regions for r in regions]
+        for forecaster, of in ((self.method.forecaster, regions), (self.method.guidance, [Region("guidance", ())])):
+            refuses = getattr(forecaster, "refuses", None)
+            why = refuses(self.method.gate, of) if refuses is not None and of else None
+            if why is not None:
+                raise InputError(why)
 
     # -- what the hooks reach ------------------------------------------------------------------------------------
 

@@ -34,6 +34,7 @@ def fill(engine: Engine, call: Call) -> Any:
     decision, (expert, branch, lead) = session.shared, session.lead
     if decision is None or not decision.fills or expert != call.expert or place.new_conditioning or place.windowed:
         return None
+    call.seen = replace(call.seen, ratios=session.shared_ratios)
     region, since = over(branch), session.computed_at.get(None, 0)
     if not session.ready(expert, place.branch, [region], since):
         return None

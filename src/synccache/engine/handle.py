@@ -223,7 +223,7 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, list | tuple):
-        return list(value)
+        return [_plain(name, v) for v in value]
     if isinstance(value, set | frozenset):
         return sorted(value)
     if isinstance(value, str | int | float | bool):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# Elements that are worked on at a time where a copy is needed on the way.
+PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class History:
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:
     """Their inner product in float64, in pieces, so that no copy of a feature's size is made."""
-    parts = zip(a.reshape(-1).split(1 << 22), b.reshape(-1).split(1 << 22), strict=True)
+    parts = zip(a.reshape(-1).split(PIECE), b.reshape(-1).split(PIECE), strict=True)
     return torch.stack([x.double() @ y.double() for x, y in parts]).sum()
 
 
@@ -76,8 +80,8 @@ def add_forecast(
 ) -> Tensor:
     """``value + sum_g P_g sum_j w[g, j] anchor[j]`` as a new tensor of ``value``'s dtype.
 
-    One pass per anchor into the result; no other tensor of that size, except that a sum of several anchors in half
-    precision is carried in float32.
+    One pass per anchor into the result, and no other tensor of that size. What needs a copy (a sum of several anchors
+    in half precision is carried in float32; an anchor may lie on another device or in another dtype) goes in pieces.
 
     Args:
         value: [B, S, D] what the segment received.
@@ -86,27 +90,67 @@ def add_forecast(
         shares: [G, B or 1, S or 1, D or 1], each element's share in each group; None with one group.
         onto: False leaves out ``value`` itself, which then only says dtype and device.
     """
-    precise = value.dtype in (torch.float32, torch.float64)
     kept = [j for j in range(len(anchors)) if bool((weights[:, j] != 0).any())]
     if not kept:
         return value.clone() if onto else torch.zeros_like(value)
-    single = len(kept) == 1 and shares is None
-    carry = value if precise or single else value.float()
-    factors = None
+    used = [anchors[j] for j in kept]
+    rounded_once = len(kept) == 1 and shares is None and used[0].dtype is value.dtype
+    carried = value.dtype if precise(value) or rounded_once else torch.float32
+    factors: Sequence[Tensor | float] = weights[0, kept].tolist()
     if shares is not None:
-        factors = torch.einsum("g...,gj->j...", shares.double(), weights.to(shares.device)).to(carry.dtype)
-    result = carry if onto and carry is not value else None
-    for j in kept:
-        anchor = _ready(anchors[j], value)
-        factor: Tensor | float = float(weights[0, j]) if factors is None else factors[j]
+        wide = torch.einsum("g...,gj->j...", shares.double(), weights[:, kept].to(shares.device))
+        factors = wide.to(carried).unbind()
+    copies = carried is not value.dtype or any(a.device != value.device or a.element_size() == 1 for a in used)
+    if not copies or value.numel() <= PIECE:
+        return _sum(value, used, factors, carried, onto).to(value.dtype)
+    result = torch.empty_like(value)
+    for piece in pieces(value.shape):
+        own = [f[_within(f, piece)] if isinstance(f, Tensor) else f for f in factors]
+        result[piece] = _sum(value[piece], [a[piece] for a in used], own, carried, onto)
+    return result
+
+
+def _sum(
+    value: Tensor, anchors: Sequence[Tensor], factors: Sequence[Tensor | float], carried: torch.dtype, onto: bool
+) -> Tensor:
+    """``value + sum_j factors[j] anchors[j]``, or without ``value``, in the dtype ``carried``."""
+    start = value.to(carried)
+    result = start if onto and start is not value else None
+    for anchor, factor in zip((_ready(a, value) for a in anchors), factors, strict=True):
         if result is None and not onto:
-            result = (anchor if single else anchor.to(carry.dtype)) * factor
+            result = anchor * factor if anchor.dtype is carried else anchor.to(carried).mul_(factor)
         elif isinstance(factor, Tensor):
-            result = torch.addcmul(carry, anchor, factor) if result is None else result.addcmul_(anchor, factor)
+            result = torch.addcmul(start, anchor, factor) if result is None else result.addcmul_(anchor, factor)
         else:
-            result = torch.add(carry, anchor, alpha=factor) if result is None else result.add_(anchor, alpha=factor)
+            result = torch.add(start, anchor, alpha=factor) if result is None else result.add_(anchor, alpha=factor)
     assert result is not None
-    return result.to(value.dtype)
+    return result
+
+
+def precise(value: Tensor) -> bool:
+    """Whether sums may be carried in the value's own dtype."""
+    return value.dtype in (torch.float32, torch.float64)
+
+
+def pieces(shape: Sequence[int], dims: Sequence[int] | None = None) -> Iterator[tuple[slice, ...]]:
+    """Indices of the parts of a tensor, each of at most ``PIECE`` elements: cut along one of ``dims`` (None: any).
+
+    The first that is long enough, so that parts lie together in memory; if none is, single slices of the longest.
+    """
+    count = -(-math.prod(shape) // PIECE)
+    if count <= 1:
+        yield (slice(None),) * len(shape)
+        return
+    dims = range(len(shape)) if dims is None else [d % len(shape) for d in dims]
+    dim = next((d for d in dims if shape[d] >= count), max(dims, key=lambda d: shape[d]))
+    length = max(1, shape[dim] // count)
+    for start in range(0, shape[dim], length):
+        yield tuple(slice(start, start + length) if d == dim else slice(None) for d in range(len(shape)))
+
+
+def _within(factor: Tensor, piece: tuple[slice, ...]) -> tuple[slice, ...]:
+    """The same part of what is broadcast over the dimensions that it has at length 1."""
+    return tuple(slice(None) if n == 1 else s for n, s in zip(factor.shape, piece, strict=True))
 
 
 def _ready(anchor: Tensor, like: Tensor) -> Tensor:

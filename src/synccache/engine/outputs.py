@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from ..errors import UnsupportedModel
@@ -79,9 +80,15 @@ def recall(engine: Engine, call: Call, region: Region, forecaster: Forecaster, b
         if bases and bases[number].shape != shape:
             return None
         like = bases[number].to(empty.dtype) if bases else empty.expand(shape)
-        leaves[position] = forecast(engine, call, None, like, history, onto=bool(bases), forecaster=forecaster)
+        main = region.first if region.part and _is_main(call, shape) else None
+        leaves[position] = forecast(engine, call, main, like, history, onto=bool(bases), forecaster=forecaster)
     call.begun.add(region.id)
     return put_together(form.template, leaves)
+
+
+def _is_main(call: Call, shape: torch.Size) -> bool:
+    """Whether a module's output is laid out as the main stream of its block, and as no other stream of it."""
+    return call.shapes[:1] == [shape] and shape not in call.shapes[1:]
 
 
 def _known(engine: Engine, call: Call, region: Region) -> tuple[Form, dict[str, History]] | None:

@@ -165,7 +165,8 @@ class Gate(Protocol):
     """WHEN. Frozen settings; the state is passed in and out.
 
     It decides as soon as all that it ``watches`` is there: before the model runs, when the first block is called (a
-    ``"signal"``), or after ``probe`` blocks.
+    ``"signal"``), or after ``probe`` blocks. One whose ``measure`` gives another number of ratios than one says how
+    many: ``measures``.
     """
 
     @property
@@ -237,7 +238,10 @@ class Split(Protocol):
 
 @runtime_checkable
 class Forecaster(Protocol):
-    """HOW. The filled-in value is ``sum_g P_g sum_j w[g, j] anchor[j]``."""
+    """HOW. The filled-in value is ``sum_g P_g sum_j w[g, j] anchor[j]``.
+
+    One that can't go with every gate and region has ``refuses(gate, regions)``, which says why not, or gives None.
+    """
 
     @property
     def anchors(self) -> int:

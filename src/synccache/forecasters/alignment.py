@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Seen
+from ..engine.types import Context, Gate, Region, Seen
 from .rule import Rule
 
 
@@ -18,8 +18,8 @@ class Alignment(Rule):
     """``F = F_1 + gamma (F_0 - F_1)``, ``gamma = clip(mean|q - q_1| / mean|q_0 - q_1|, 1, upper)``.
 
     The quotient is the second ratio that ``gates.Trajectory`` measures; steps don't count. In a batch gamma is the mean
-    of the samples' own. With another gate, with one anchor, and where the quotient isn't known or isn't finite (0/0:
-    the probe hasn't moved), gamma is 1: reuse.
+    of the samples' own. With one anchor, and where the quotient isn't known or isn't finite (0/0: the probe hasn't
+    moved), gamma is 1: reuse. A gate that doesn't measure the quotient is refused.
 
     Paper: DiCache (dynamic cache trajectory alignment), arXiv 2508.17356, ICLR 2026. Its release takes one mean over a
     whole batch, which is the same for one sample.
@@ -30,6 +30,15 @@ class Alignment(Rule):
 
     upper: float = 1.5
     anchors = 2
+
+    def refuses(self, gate: Gate, regions: Sequence[Region]) -> str | None:
+        measured = getattr(gate, "measures", 1) if gate.watches else 0
+        if measured > 1:
+            return None
+        return (
+            f"Alignment goes by the second ratio that a gate measures (how far along its path the probe is), and this "
+            f"gate measures {measured}. Choose a gate with Trajectory in it (that of 'dicache'), or another forecaster."
+        )
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         weights = torch.zeros(1, len(times), dtype=torch.float64)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Forecaster
+from ..engine.types import Context, Forecaster, Gate, Region
 from .rule import Rule
 
 
@@ -24,6 +24,17 @@ class Grouped(Rule):
     @property
     def gram(self) -> bool:  # type: ignore[override]
         return any(rule.gram for rule in self.rules)
+
+    def refuses(self, gate: Gate, regions: Sequence[Region]) -> str | None:
+        """A split is of tokens [B, S, D], which the whole model's output isn't; and what its rules refuse."""
+        if any(not region.members for region in regions):
+            return (
+                f"{type(self).__name__} treats some tokens or channels of a block's stream unlike the others, and what "
+                "is filled in here is the whole model's output, which has neither. Choose a scope inside the model, or "
+                "a forecaster without such groups."
+            )
+        said = (rule.refuses(gate, regions) for rule in self.rules if hasattr(rule, "refuses"))
+        return next((why for why in said if why), None)
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         """[len(rules), len(times)]: each rule sees as many anchors as it wants."""

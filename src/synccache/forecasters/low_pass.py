@@ -29,6 +29,7 @@ class LowPass(Projection):
     """
 
     keep: float = 0.1
+    apart = (0, -1)
     _known: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def fits(self, value: Tensor, context: Context) -> bool:

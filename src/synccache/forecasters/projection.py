@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engine.history import add_forecast
+from ..engine import history
+from ..engine.history import add_forecast, pieces, precise
 from ..engine.types import Context
 
 
@@ -16,18 +17,33 @@ class Projection(ABC):
     """``value + sum_j w_0j F_j + P sum_j (w_1j - w_0j) F_j``: group 1 is what the projector P keeps, group 0 the rest.
 
     Written so, a skipped step costs one pass over the anchors for each group and one projection, whatever their number;
-    where both groups have the same weights, one pass and none. It takes two more tensors of the value's size while it
-    runs (float32 at least).
+    where both groups have the same weights, one pass and none. While it runs it takes two more tensors of the value's
+    size (the groups' difference, and what P makes of it); in half precision pieces of them in float32, so none.
     """
+
+    # P treats what lies apart along these dimensions apart, so that pieces can be cut along them.
+    apart: tuple[int, ...] = ()
 
     def add(self, value: Tensor, anchors: Sequence[Tensor], weights: Tensor, context: Context, onto: bool) -> Tensor:
         change = weights[1:] - weights[:1]
         if not bool(change.any()) or not self.fits(value, context):
             return add_forecast(value, anchors, weights[:1], onto=onto)
-        wide = value if value.dtype in (torch.float32, torch.float64) else value.float()
-        result = add_forecast(wide, anchors, weights[:1], onto=onto)
+        if precise(value) or value.numel() <= history.PIECE:
+            return self._sum(value, anchors, weights[:1], change, context, onto).to(value.dtype)
+        result = torch.empty_like(value)
+        for piece in pieces(value.shape, self.apart):
+            own = [a[piece] for a in anchors]
+            result[piece] = self._sum(value[piece], own, weights[:1], change, context, onto)
+        return result
+
+    def _sum(
+        self, value: Tensor, anchors: Sequence[Tensor], rest: Tensor, change: Tensor, context: Context, onto: bool
+    ) -> Tensor:
+        """Float32 at least."""
+        wide = value if precise(value) else value.float()
+        result = add_forecast(wide, anchors, rest, onto=onto)
         self.add_kept(result, add_forecast(wide, anchors, change, onto=False), context)
-        return result.to(value.dtype)
+        return result
 
     @abstractmethod
     def fits(self, value: Tensor, context: Context) -> bool:
@@ -35,4 +51,4 @@ class Projection(ABC):
 
     @abstractmethod
     def add_kept(self, result: Tensor, change: Tensor, context: Context) -> None:
-        """``result += P change``, in place; both [B, S, D] float32 or float64."""
+        """``result += P change``, in place; both [B, S, D] float32 or float64, or a piece cut along ``apart``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context
+from ..engine.types import Context, Gate, Region
 from ..errors import InputError
 from .learned import Learned
 from .rule import Rule
@@ -29,6 +29,8 @@ class Rows(Learned, Rule):
     Args:
         rows: [T, T]; only what lies below the diagonal is used. Row t predicts step t; row 0 is empty.
 
+    They are learnt on the model's outputs, so nothing else is forecast with them.
+
     Raises:
         InputError: from ``weights``, in a run of another length.
     """
@@ -38,6 +40,15 @@ class Rows(Learned, Rule):
     @property
     def anchors(self) -> int:
         return len(self.rows)
+
+    def refuses(self, gate: Gate, regions: Sequence[Region]) -> str | None:
+        other = next((region for region in regions if region.members or region.value != "output"), None)
+        if other is None:
+            return None
+        return (
+            f"Rows are learnt on what the whole model returns, and what they would forecast here is {other.id} "
+            f"({other.value}). Choose the scope WholeModel() (that of 'l2p'), or another forecaster."
+        )
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         step = int(t)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..engine.types import Split
+from collections.abc import Sequence
+
+from ..engine.types import Gate, Region, Split
 
 
 class Rule:
@@ -10,3 +12,7 @@ class Rule:
 
     split: Split | None = None
     gram = False
+
+    def refuses(self, gate: Gate, regions: Sequence[Region]) -> str | None:
+        """Why it can't forecast these regions' values beside this gate; None: it can."""
+        return None

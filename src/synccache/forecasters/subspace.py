@@ -21,6 +21,7 @@ class Subspace(Learned, Projection):
     """
 
     basis: Tensor
+    apart = (0, -2)
     _moved: dict[tuple, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def fits(self, value: Tensor, context: Context) -> bool:

@@ -41,6 +41,10 @@ class Budget:
     def skips(self) -> bool:
         return self.gate.skips
 
+    @property
+    def measures(self) -> int:
+        return getattr(self.gate, "measures", 1)
+
     def init(self, run: Run) -> Any:
         errors = self.errors or run.errors
         if errors is None or len(errors) < 2 or (run.total is None and len(errors) <= self.computed_steps):

@@ -45,6 +45,10 @@ class Threshold:
     def watches(self) -> Mapping[str, Watch]:
         return self.measure_with.watches
 
+    @property
+    def measures(self) -> int:
+        return getattr(self.measure_with, "measures", 1)
+
     def init(self, run: Run) -> float:
         return 0.0
 

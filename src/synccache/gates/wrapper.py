@@ -33,6 +33,10 @@ class Wrapper(ABC):
     def skips(self) -> bool:
         return self.gate.skips
 
+    @property
+    def measures(self) -> int:
+        return getattr(self.gate, "measures", 1)
+
     def init(self, run: Run) -> Any:
         return self.gate.init(run), None, 0
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from torch import nn
 
-from ..api import cached
+from .. import anatomies
+from ..api import cached, profile_name
 from ..engine.anatomy import Anatomy, original_class
 from ..engine.handle import Handle
-from ..engine.types import Region
+from ..engine.types import Action, Decision, Region, Run, Seen, Step
 from ..errors import InputError
+from ..gates.warmup import ASSUMED_STEPS
 from ..methods.recipe import Recipe
 from .models import find_model
 
@@ -23,16 +25,19 @@ GIVEN: dict[str, dict[str, Any]] = {"schedule": {"schedule": [0]}}
 def stored_tensors(recipe: Recipe, model: str) -> dict[str, int] | None:
     """What ``recipe`` holds on ``model`` (a name in ``MODELS``) at its default settings.
 
-    ``"anchors"``: stored values of a branch, regions × streams × anchors of the forecaster (of the deciding branch, if
-    the others' outputs are filled in instead). ``"guidance"``: stored values of each other branch then; 0 where they
-    have anchors like the deciding one. ``"gate"``: what the gate keeps to compare with, once for all branches.
+    ``"anchors"``: stored values of a branch, regions × streams × anchors of the forecaster, or as many as a run
+    computes steps if they are fewer (of the deciding branch, if the others' outputs are filled in instead).
+    ``"guidance"``: stored values of each other branch then; 0 where they have anchors like the deciding one.
+    ``"gate"``: what the gate keeps to compare with, once for all branches.
 
     None where it can't be built on that model with what is shipped: it needs a profile, say.
     """
     if recipe.paper == "control":
         return {"anchors": 0, "guidance": 0, "gate": 0}
+    bare = without_storage(model)
+    given = GIVEN.get(recipe.name) or shipped(recipe, bare)
     try:
-        with cached(without_storage(model), recipe.name, **GIVEN.get(recipe.name, {})) as handle:
+        with cached(bare, recipe.name, **given) as handle:
             return held(handle)
     except InputError:
         return None
@@ -41,11 +46,49 @@ def stored_tensors(recipe: Recipe, model: str) -> dict[str, int] | None:
 def held(handle: Handle) -> dict[str, int]:
     """The same of an attached method."""
     method, anatomy = handle.method, handle.anatomy
+    computed = computed_steps(handle)
+    wanted = method.forecaster.anchors
     return {
-        "anchors": sum(_streams(anatomy, region) for region in handle.regions) * method.forecaster.anchors,
+        "anchors": sum(_streams(anatomy, r) * min(wanted, computed.get(r.id, wanted)) for r in handle.regions),
         "guidance": 0 if method.guidance is None else method.guidance.anchors,
         "gate": sum(watch.before + watch.computed for watch in method.gate.watches.values()),
     }
+
+
+def computed_steps(handle: Handle) -> dict[str, int]:
+    """How many steps of a run compute each region, by the region's id: a forecaster gets no more anchors than that.
+
+    Nothing where the gate looks at the content, or refuses a run of that length (the profile's, else 40 steps).
+    """
+    gate = rule = handle.method.gate
+    if gate.watches:
+        return {}
+    while hasattr(rule, "gate"):
+        rule = rule.gate
+    timesteps = getattr(rule, "timesteps", ())  # those of a profile
+    total = handle.settings.get("steps") or len(timesteps) or ASSUMED_STEPS
+    counts = dict.fromkeys((region.id for region in handle.regions), 0)
+    try:
+        state = gate.init(Run(total, regions=handle.regions))
+        for index in range(total):
+            step = Step(index, timesteps[index] if index < len(timesteps) else 0.0, total)
+            decision, state = gate.decide(state, step, Seen())
+            decision = decision if index else Decision(Action.COMPUTE, "first step")
+            state = gate.record(state, step, decision, Seen())
+            for region in handle.regions:
+                counts[region.id] += decision.of(region) is Action.COMPUTE
+    except InputError:
+        return {}
+    return counts
+
+
+def shipped(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
+    """The profile that comes with a model, by name: without storage, nothing says that the weights are those."""
+    plan = anatomies.find(model).plan
+    if plan is None or "profile" not in recipe.settings:
+        return {}
+    path = plan.with_name(profile_name(recipe.name))
+    return {"profile": path} if path.is_file() else {}
 
 
 @lru_cache

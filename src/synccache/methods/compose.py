@@ -5,8 +5,9 @@
 
 A setting belongs to the part that it says something about (``settings.AXES``) and has the default, also the model's,
 of the recipe that lends this part; one that several parts share (``plan``) goes to all of them, with the default of
-the first that has it: gate, scope, forecaster. A profile goes to the parts whose method has learnt it. Settings of
-parts that aren't lent are unknown to the composed method.
+the first that has it: gate, scope, forecaster. ``profile`` may hold several, each for the method that has learnt it;
+a recipe that lends only parts that its profile doesn't serve (``Recipe.alone``) takes none. Settings of parts that
+aren't lent are unknown to the composed method.
 Guidance (other branches filled in from the deciding one's output) goes with the gate's recipe, as it is by default;
 where that recipe fills in nothing else, the forecaster predicts these branches.
 """
@@ -14,18 +15,14 @@ where that recipe fills in nothing else, the forecaster predicts these branches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ..engine.method import Method
+from ..engine.types import Forecaster
 from ..errors import InputError
 from ..scopes import Nothing
-from .recipe import Recipe, Settings
+from .recipe import PARTS, Recipe, Settings
 from .settings import AXES, unknown
-
-PARTS = ("gate", "scope", "forecaster")
-# Settings without which their recipes can't be built, and which have no bearing on the other parts that these lend.
-STAND_INS: dict[str, Any] = {"schedule": [0], "blocks": [0]}
 
 
 def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
@@ -33,7 +30,7 @@ def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
     lent = {part: _lender(part, of, recipes) for part, of in _read(name).items()}
     gate, scope, how = (lent[part] for part in PARTS)
     models = dict.fromkeys(model for recipe in lent.values() for model in recipe.models)
-    needs = dict.fromkeys(r.needs for r in lent.values() if r.needs != "nothing")
+    needs = dict.fromkeys(r.needs for part, r in lent.items() if r.needs != "nothing" and part not in r.alone)
     return Recipe(
         name=name,
         summary=f"The gate of {gate.name}, the scope of {scope.name}, the forecaster of {how.name}.",
@@ -41,7 +38,7 @@ def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
         gate=gate.gate,
         scope=scope.scope,
         forecaster=how.forecaster,
-        settings=_own({part: recipe.settings for part, recipe in lent.items()}),
+        settings=_own({part: _known(part, recipe) for part, recipe in lent.items()}),
         build=lambda s: _build(name, lent, s),
         models={m: _own({part: r.models.get(m, {}) for part, r in lent.items()}) for m in models},
         needs="; ".join(needs) or "nothing",
@@ -55,6 +52,12 @@ def is_composed(name: str) -> bool:
 def lenders(name: str) -> tuple[str, ...]:
     """Names of the recipes that a method's name is made of: itself, where it isn't composed."""
     return tuple(dict.fromkeys(_read(name).values())) if is_composed(name) else (name,)
+
+
+def profiled(name: str, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """Names of the methods whose profiles the method ``name`` takes."""
+    lent = _read(name) if is_composed(name) else dict.fromkeys(PARTS, name)
+    return tuple(dict.fromkeys(of for part, of in lent.items() if part in recipes[of].profile_serves))
 
 
 def axes(setting: str) -> tuple[str, ...]:
@@ -92,6 +95,11 @@ def _lender(part: str, name: str, recipes: Mapping[str, Recipe]) -> Recipe:
     return recipes[name]
 
 
+def _known(part: str, recipe: Recipe) -> Settings:
+    """The recipe's settings, without a profile that doesn't serve this part."""
+    return {k: v for k, v in recipe.settings.items() if k != "profile" or part in recipe.profile_serves}
+
+
 def _own(given: Mapping[str, Settings]) -> dict[str, Any]:
     """Of each part's settings those that belong to it; the first part's where several have one."""
     settings: dict[str, Any] = {}
@@ -101,18 +109,30 @@ def _own(given: Mapping[str, Settings]) -> dict[str, Any]:
 
 
 def _build(name: str, lent: Mapping[str, Recipe], s: Settings) -> Method:
-    """Build each recipe with its own settings, and take from each its part."""
-    made = {}
-    for part, recipe in lent.items():
-        given = {k: s[k] for k in recipe.settings if k in s and part in axes(k)}
-        if getattr(given.get("profile"), "method", recipe.name) != recipe.name:
-            given["profile"] = None
-        others = {k: v for k, v in STAND_INS.items() if k in recipe.settings and part not in axes(k)}
-        made[part] = recipe.build({**s, **recipe.settings, **others, **given})
-    gate, scope, how = (made[part] for part in PARTS)
-    method = Method(gate.gate, scope.scope, how.forecaster, name, guidance=gate.guidance)
-    if not isinstance(method.scope, Nothing):
-        return method
-    if method.guidance is None or lent["scope"] is not lent["gate"]:
-        raise InputError(f"{lent['scope'].name!r} fills in guidance branches only, so it has no scope to lend.")
-    return replace(method, guidance=method.forecaster)
+    """Take from each recipe its part, made with its own settings."""
+    made = {part: _lend(part, recipe, s) for part, recipe in lent.items()}
+    parts, guidance = {part: own for part, (own, _) in made.items()}, made["gate"][1]
+    if isinstance(parts["scope"], Nothing):
+        if guidance is None or lent["scope"] is not lent["gate"]:
+            raise InputError(f"{lent['scope'].name!r} fills in guidance branches only, so it has no scope to lend.")
+        guidance = parts["forecaster"]
+    return Method(**parts, name=name, guidance=guidance)
+
+
+def _lend(part: str, recipe: Recipe, s: Settings) -> tuple[Any, Forecaster | None]:
+    """One part of the recipe's method, and how that method fills in guidance branches."""
+    given = {k: s[k] for k in _known(part, recipe) if k in s and part in axes(k)}
+    learnt: Settings = {}
+    if "profile" in given:
+        own = next((p for p in listed(given["profile"]) if p.method == recipe.name), None)
+        given["profile"], learnt = own, {} if own is None else own.settings  # of other parts: as it was learnt
+    settings = {**s, **recipe.settings, **learnt, **given}
+    if part in recipe.alone:
+        return recipe.alone[part](settings), None
+    method = recipe.build(settings)
+    return getattr(method, part), method.guidance
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """One value or several as a tuple; none of None."""
+    return () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)

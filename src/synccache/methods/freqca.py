@@ -8,9 +8,13 @@ Computed: the first ``warmup`` steps and every ``interval``-th after them.
 Readings: the release caches the tokens before the final layer, here it is what the blocks added to their input, so that
 the embedding of this step's latent stays live; it splits at the anchors and holds each band's differences (6 tensors),
 here the sum over raw anchors is split, on skipped steps; its DCT wants square pictures, and for those it is the same.
+For Qwen-Image the release takes an FFT over the tokens, here it is the DCT wherever the grid is known; and it knows
+pictures only, so that a DCT of each frame by itself is a reading for video.
 Its look-ahead blend, off by default, is left out.
 Cost of a skipped step: two passes over the anchors and two thin matrix products; embedding and head (and injections,
-whose result is dropped). Memory: three tensors per branch, two more of float32 while a step is filled in.
+whose result is dropped). Memory: three tensors per branch, and while a step is filled in two more in float32
+(``forecasters/projection.py``), in half precision only pieces of them.
+Defaults: the release's interval, sigma and order.
 Use it at long gaps on pictures whose layout stands early. ``keep=0`` is Hermite alone, ``keep=1`` reuse; what isn't
 video in the stream (reference, motion, text tokens) goes with the fast waves. ``decoupled=True`` keeps injections live.
 """

@@ -13,7 +13,7 @@ not be at long gaps.
 Cost of a skipped step: one pass over the anchors; embedding and head (and injections, whose result is dropped).
 Memory: up to three tensors per branch, as many as the solvers in use want.
 Use it where channels differ: if one solver fits all of them, it is that solver. It needs a profile of the model, which
-holds across inputs. ``decoupled=True`` keeps injections live, and wants a profile that was made so.
+holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
 """
 
 from __future__ import annotations
@@ -25,30 +25,34 @@ import torch
 from torch import Tensor
 
 from ..engine.method import Method
+from ..engine.types import Gate
 from ..errors import InputError
 from ..forecasters import POOL, ByChannel, learn_channels
 from ..gates import Interval
-from ..scopes import WholeStack
-from .profiled import learned
-from .recipe import Recipe, Settings, protected
+from .profiled import check_learnt_so, learned
+from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
+    check_learnt_so(s, "decoupled")
     of = learned(s, "hyca", "rule_of_channel", "the solver of each channel")
     if of.ndim != 1 or of.dtype is not torch.int64 or not 0 <= int(of.min()) <= int(of.max()) < len(POOL):
         raise InputError(
             f"rule_of_channel is {of.dtype} {list(of.shape)}; wanted are whole numbers from 0 to {len(POOL) - 1}, one "
             "for each channel. Make the profile anew with: synccache profile --method hyca --out profile.safetensors"
         )
-    scope = WholeStack(absorb=not s["decoupled"])
-    return Method(protected(Interval(s["interval"]), s), scope, ByChannel(tuple(POOL.values()), of), "hyca")
+    return Method(_gate(s), stack_scope(s), ByChannel(tuple(POOL.values()), of), "hyca")
+
+
+def _gate(s: Settings) -> Gate:
+    return protected(Interval(s["interval"]), s)
 
 
 def learn(target: Any, call: Callable[[], Any], s: Settings) -> Mapping[str, Tensor]:
     """``rule_of_channel``: [D] int64, indices into ``POOL``."""
     from ..planner.record import record  # methods know nothing of the planner until they learn
 
-    features = record(target, call, scope=WholeStack(absorb=not s["decoupled"]), **s).features
+    features = record(target, call, scope=stack_scope(s), **s).features
     return {"rule_of_channel": learn_channels(torch.cat(list(features.values()), dim=1), clusters=s["clusters"])}
 
 
@@ -66,4 +70,5 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the model",
     learn=learn,
+    alone={"gate": _gate, "scope": stack_scope},
 )  # fmt: skip

@@ -9,8 +9,8 @@ Computed: the release's steps for ``interval`` 5, 6, 7, 8, 10 or 16 of 50, scale
 the first three and every ``interval``-th after them; or ``schedule``.
 Cost of a skipped step: none of the model runs, one pass over the stored outputs. Memory: one output, as large as the
 latent, per computed step and branch. Conditioning is stale on skipped steps, as part of an extrapolated output.
-Use it where a profile of just this model, scheduler and number of steps can be made: rows for another number of steps
-are refused, and those of another scheduler are wrong.
+Use it where a profile of just this model, scheduler and number of steps can be made: rows for another number of steps,
+or for other timesteps, are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Rows, learn_rows
 from ..scopes import WholeModel
-from .profiled import ListedFor, output_products
+from .profiled import output_products
+from .profiled_gates import ListedFor
 from .recipe import Recipe, Settings, protected
 
 RELEASED = {  # computed steps of 50
@@ -47,7 +48,7 @@ def build(s: Settings) -> Method:
         )
     rows = profile.tensor("rows")
     schedule = s["schedule"] if s["schedule"] is not None else steps_to_compute(s["interval"], len(rows))
-    gate = ListedFor(frozenset(schedule), steps=len(rows), method="l2p")
+    gate = ListedFor(frozenset(schedule), steps=len(rows), method="l2p", timesteps=profile.timesteps)
     return Method(protected(gate, s), WholeModel(), Rows(rows), "l2p")
 
 
@@ -74,4 +75,5 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the same model, scheduler and number of steps",
     learn=learn,
+    alone={"scope": lambda s: WholeModel()},
 )

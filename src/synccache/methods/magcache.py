@@ -29,15 +29,19 @@ from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Magnitudes
 from ..scopes import WholeStack
-from .recipe import Recipe, Settings, protected
+from .profiled import check_learnt_so, in_force
+from .profiled_gates import MagnitudesFor
+from .recipe import Recipe, Settings, protected, stack_scope
 
 USUAL: dict[str, Any] = {"threshold": 0.12, "max_gap": 5}
 
 
 def build(s: Settings) -> Method:
+    s = in_force(s, "ratios")
+    check_learnt_so(s, "decoupled")
     known = USUAL if s["profile"] is not None else {**USUAL, **_released().get(s["ratios"], {})}
     threshold, gap = (known[n] if s[n] is None else s[n] for n in ("threshold", "max_gap"))
-    gate = Magnitudes(_ratios(s), threshold, gap - 1 if gap else None)
+    gate = _gate(s, threshold, gap - 1 if gap else None)
     scope = WholeStack(absorb=not s["decoupled"])
     return Method(protected(gate, {**s, "max_gap": None}), scope, Reuse(), "magcache")
 
@@ -69,12 +73,13 @@ def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor
     return {"ratios": magnitude_ratios(torch.stack(video).sum(0))}
 
 
-def _ratios(s: Settings) -> tuple[float, ...]:
-    if s["profile"] is not None:
-        return tuple(s["profile"].tensor("ratios").tolist())
-    known = published()
+def _gate(s: Settings, threshold: float, most: int | None) -> Magnitudes:
+    profile, known = s["profile"], published()
+    if profile is not None:
+        ratios = tuple(profile.tensor("ratios").tolist())
+        return MagnitudesFor(ratios, threshold, most, timesteps=profile.timesteps)
     if s["ratios"] in known:
-        return known[s["ratios"]]
+        return Magnitudes(known[s["ratios"]], threshold, most)
     wrong = "" if s["ratios"] is None else f" ratios={s['ratios']!r} are not among the published ones."
     raise InputError(
         f"The method 'magcache' needs to know how the residual's magnitude changes.{wrong} Give profile=... (made by "
@@ -98,4 +103,5 @@ RECIPE = Recipe(
     models={"hunyuan-video": {"ratios": "hunyuan-video-720p"}},
     needs="a profile, or published ratios (Wan, HunyuanVideo)",
     learn=learn,
+    alone={"scope": stack_scope, "forecaster": lambda s: Reuse()},
 )  # fmt: skip

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from ..engine.types import Forecaster, Run
+from ..engine.types import Forecaster
 from ..errors import InputError
 from ..forecasters import Lagrange, Reuse
-from ..gates import Listed
 from ..scopes import WholeModel
+from .profiled_gates import ListedFor
 from .recipe import Settings
 
 
@@ -31,21 +30,21 @@ def learned(s: Settings, method: str, name: str, what: str) -> Tensor:
     return s["profile"].tensors[name]
 
 
-@dataclass(frozen=True)
-class ListedFor(Listed):
-    """A list of steps that was learnt for runs of one length; others are refused as they start."""
+def in_force(s: Settings, instead: str) -> Settings:
+    """The settings, without a profile that nobody asked for where ``instead`` is set, which takes its place."""
+    profile = s["profile"]
+    return {**s, "profile": None} if profile is not None and profile.shipped and s[instead] is not None else s
 
-    steps: int = 0
-    method: str = ""
 
-    def init(self, run: Run) -> None:
-        if run.total != self.steps:
-            found = "nobody tells how long this run is" if run.total is None else f"this run has {run.total}"
-            raise InputError(
-                f"The profile is for runs of {self.steps} steps, and {found}. Use as many steps (steps= tells, where "
-                f"no scheduler does), or profile a run of this length: synccache profile --method {self.method} "
-                "--steps N."
-            )
+def check_learnt_so(s: Settings, name: str) -> None:
+    """Raise InputError where the profile was learnt with another value of the setting ``name``."""
+    profile = s["profile"]
+    known = s[name] if profile is None else profile.settings.get(name, s[name])
+    if known != s[name]:
+        raise InputError(
+            f"The profile was learnt with {name}={known}, and {name}={s[name]} is set. Make one with: synccache "
+            f"profile --method {profile.method} --set {name}={str(s[name]).lower()} --out profile.safetensors"
+        )
 
 
 def line_or_reuse(order: int) -> Forecaster:
@@ -58,7 +57,7 @@ def best_listed(
 ) -> ListedFor:
     """The ``computed_steps`` steps from which ``forecaster`` fills in the others best, by features' products [T, T]."""
     found = best_steps(gram, forecaster, s["computed_steps"], costs)
-    return ListedFor(frozenset(found), steps=len(gram), method=method)
+    return ListedFor(frozenset(found), steps=len(gram), method=method, timesteps=s["profile"].timesteps)
 
 
 def best_steps(gram: Tensor, forecaster: Forecaster, computed: int, costs: Tensor | None = None) -> tuple[int, ...]:

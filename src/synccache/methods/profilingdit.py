@@ -22,10 +22,12 @@ from typing import Any
 from torch import Tensor
 
 from ..engine.method import Method
+from ..engine.types import Gate
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Refresh
 from ..scopes import BlockRuns
+from .profiled import in_force
 from .recipe import Recipe, Settings, protected
 
 _WAN = (0, *range(2, 8), *range(10, 21), *range(25, 33), 37, 38)
@@ -35,13 +37,18 @@ PUBLISHED = {"wan2.1-14b": BlockRuns(_WAN, of=40), "hunyuan-video": BlockRuns(_H
 
 
 def build(s: Settings) -> Method:
-    return Method(protected(Refresh(tuple(sorted(s["refresh"]))), s), _runs(s), Reuse(), "profilingdit")
+    return Method(_gate(s), _runs(s), Reuse(), "profilingdit")
+
+
+def _gate(s: Settings) -> Gate:
+    return protected(Refresh(tuple(sorted(s["refresh"]))), s)
 
 
 def _runs(s: Settings) -> BlockRuns:
-    """A list of the user's goes before a profile, and that before a published list."""
-    blocks, profile = s["blocks"], s.get("profile")
-    if blocks is not None and not isinstance(blocks, str):
+    """A profile of the user's goes before a list, and that before a profile that is shipped."""
+    s = in_force(s, "blocks")
+    blocks, profile = s["blocks"], s["profile"]
+    if profile is None and blocks is not None and not isinstance(blocks, str):
         return BlockRuns(tuple(sorted(blocks)))
     if profile is not None:
         return BlockRuns(tuple(int(i) for i in profile.tensors["blocks"]))
@@ -80,4 +87,5 @@ RECIPE = Recipe(
     },
     needs="a list of background blocks: published for Wan 2.1 14B and HunyuanVideo, else a profile",
     learn=learn,
+    alone={"gate": _gate, "forecaster": lambda s: Reuse()},
 )  # fmt: skip

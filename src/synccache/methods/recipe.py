@@ -11,7 +11,9 @@ from torch import Tensor
 from ..engine.method import Method
 from ..engine.types import Gate
 from ..gates import Last, MaxGap, Warmup
+from ..scopes import WholeStack
 
+PARTS = ("gate", "scope", "forecaster")
 Settings = Mapping[str, Any]
 Learn = Callable[[Any, Callable[[], Any], Settings], Mapping[str, Tensor]]
 
@@ -31,6 +33,8 @@ class Recipe:
         needs: what the user should provide for it to work as meant.
         learn: makes a profile's tensors from what ``apply`` takes, a call that runs the pipeline once, and settings;
             None: there is nothing to learn. ``build`` gets the ``Profile`` (or None) as the setting ``"profile"``.
+        alone: makers of the parts that are what they are without a profile, or a list in its place; the profile serves
+            the others.
     """
 
     name: str
@@ -45,6 +49,12 @@ class Recipe:
     needs: str = "nothing"
     year: int | None = None
     learn: Learn | None = None
+    alone: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
+
+    @property
+    def profile_serves(self) -> tuple[str, ...]:
+        """The parts that a profile has a say in."""
+        return tuple(part for part in PARTS if part not in self.alone) if "profile" in self.settings else ()
 
     def info(self) -> dict[str, Any]:
         """Everything but the code, as plain values."""
@@ -62,3 +72,8 @@ def protected(gate: Gate, s: Settings) -> Gate:
     if s.get("warmup"):
         gate = Warmup(gate, s["warmup"])
     return gate
+
+
+def stack_scope(s: Settings) -> WholeStack:
+    """The whole stack, conditioning inside it live where ``decoupled``."""
+    return WholeStack(absorb=not s["decoupled"])

@@ -29,10 +29,14 @@ from .recipe import Recipe, Settings, protected
 
 
 def build(s: Settings) -> Method:
-    order = s["order"]
-    forecaster: Forecaster = Lagrange(order, s["contraction"], reach=s["reach"] or float("inf")) if order else Reuse()
+    forecaster = _forecaster(s)
     gate = protected(_listed(s, forecaster), s)
     return Method(gate, segment_scope(s), forecaster, "schedule", guidance=forecaster if s["guided"] else None)
+
+
+def _forecaster(s: Settings) -> Forecaster:
+    order = s["order"]
+    return Lagrange(order, s["contraction"], reach=s["reach"] or float("inf")) if order else Reuse()
 
 
 def _listed(s: Settings, forecaster: Forecaster) -> Listed:
@@ -73,4 +77,5 @@ RECIPE = Recipe(
     build=build,
     needs="a list of steps, or a profile of the same model, scheduler and number of steps",
     learn=learn,
+    alone={"scope": segment_scope, "forecaster": _forecaster},
 )  # fmt: skip

@@ -41,4 +41,5 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the same model, scheduler and number of steps",
     learn=learn_outputs,
+    alone={"scope": lambda s: WholeModel(), "forecaster": lambda s: line_or_reuse(s["order"])},
 )  # fmt: skip

@@ -18,6 +18,9 @@ COMMON: dict[str, Any] = {
     "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None, "mask": None,
 }  # fmt: skip
 
+# What the first block may be called with that tells how far the model has moved on.
+SIGNALS = ("time embedding", "projected time embedding", "modulated input of the first block")
+
 
 def _number(low: float, high: float = float("inf"), whole: bool = False) -> tuple[Callable[[Any], bool], str]:
     kind = "a whole number" if whole else "a number"
@@ -37,6 +40,11 @@ def _polynomial(value: Any) -> bool:
     return isinstance(value, str) or (isinstance(value, list | tuple) and bool(value) and all(map(number, value)))
 
 
+def _profiles(value: Any) -> bool:
+    several = value if isinstance(value, list | tuple) else [value]
+    return bool(several) and all(isinstance(v, str | Path) or hasattr(v, "tensors") for v in several)
+
+
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "threshold": _number(0),
     "computed_steps": _number(1, whole=True),
@@ -49,9 +57,10 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "decoupled": (lambda v: isinstance(v, bool), "True or False"),
     "guided": (lambda v: isinstance(v, bool), "True or False"),
     "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
-    "profile": (lambda v: isinstance(v, str | Path) or hasattr(v, "tensors"), "a profile file's path, or a Profile"),
+    "profile": (_profiles, "a profile file's path, or a Profile, or a list of these, of one method each"),
     "ratios": (lambda v: isinstance(v, str), "the name of published ratios"),
     "coefficients": (_polynomial, "a list of numbers, highest power first, or the name of a published set"),
+    "signal": (lambda v: v in SIGNALS, "one of " + ", ".join(map(repr, SIGNALS))),
     "front": _number(1, whole=True),
     "back": _number(0, whole=True),
     "probe": _number(1, whole=True),
@@ -98,7 +107,7 @@ AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             "threshold", "computed_steps", "mask_weight", "warmup", "last", "max_gap", "interval", "schedule", "ratios",
-            "coefficients", "front", "probe", "max_skips", "turn", "refresh", "growth",
+            "coefficients", "signal", "front", "probe", "max_skips", "turn", "refresh", "growth",
             "guided",
         ),
         ("gate",),
@@ -123,6 +132,10 @@ AXES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# What a profile holds of a method that has learnt it, where the user may also say it.
+PROFILED = ("blocks", "coefficients", "ratios")
+
+
 def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None) -> dict[str, Any]:
     """All settings of a method: its defaults, then the model's, then those given; None means by default, 0 means off.
 
@@ -138,11 +151,15 @@ def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = Non
         check(name, value)
     if given.get("threshold") is not None and given.get("computed_steps") is not None:
         raise InputError("Give threshold or computed_steps, not both: the one is found from the other.")
+    replaced = [n for n in PROFILED if n in recipe.settings and "profile" in given and recipe.learn is not None]
+    for name in replaced:
+        if name in given:
+            raise InputError(f"Give {name} or profile, not both: the one takes the place of the other.")
     settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: _read(k, v) for k, v in given.items()}}
     for one, other in (("threshold", "computed_steps"), ("computed_steps", "threshold")):
         if one in given and other in settings:
             settings[other] = None
-    return settings
+    return {**settings, **dict.fromkeys(replaced)}
 
 
 def check(name: str, value: Any) -> None:

@@ -17,7 +17,7 @@ Cost of a skipped step: two passes over the anchors and two matrix products with
 and head (and injections, whose result is dropped). Memory: ``anchors`` tensors per branch, ``order + 1`` for the
 polynomial, and V.
 Use it where differences between anchors are noisy: only what moves together is extrapolated. It needs a profile of the
-model, which holds across inputs. ``decoupled=True`` keeps injections live, and wants a profile that was made so.
+model, which holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
 """
 
 from __future__ import annotations
@@ -29,21 +29,24 @@ import torch
 from torch import Tensor
 
 from ..engine.method import Method
-from ..engine.types import Forecaster
+from ..engine.types import Forecaster, Gate
 from ..forecasters import Average, BySubspace, Reuse, Slopes, Subspace, Taylor, learn_basis
 from ..gates import Interval
-from ..scopes import WholeStack
-from .profiled import learned
-from .recipe import Recipe, Settings, protected
+from .profiled import check_learnt_so, learned
+from .recipe import Recipe, Settings, protected, stack_scope
 
 VARIANTS = ("average", "newest", "slopes", "polynomial")
 
 
 def build(s: Settings) -> Method:
+    check_learnt_so(s, "decoupled")
     basis = learned(s, "svd-cache", "basis", "the strongest directions among the channels")
-    scope = WholeStack(absorb=not s["decoupled"])
     forecaster = BySubspace(_principal(s), Reuse(), Subspace(basis))
-    return Method(protected(Interval(s["interval"]), s), scope, forecaster, "svd-cache")
+    return Method(_gate(s), stack_scope(s), forecaster, "svd-cache")
+
+
+def _gate(s: Settings) -> Gate:
+    return protected(Interval(s["interval"]), s)
 
 
 def _principal(s: Settings) -> Forecaster:
@@ -58,7 +61,7 @@ def learn(target: Any, call: Callable[[], Any], s: Settings) -> Mapping[str, Ten
     """``basis``: [D, k] float32."""
     from ..planner.record import record  # methods know nothing of the planner until they learn
 
-    features = record(target, call, scope=WholeStack(absorb=not s["decoupled"]), **s).features
+    features = record(target, call, scope=stack_scope(s), **s).features
     return {"basis": learn_basis(torch.cat(list(features.values()), dim=1), s["energy"])}
 
 
@@ -77,4 +80,5 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the model",
     learn=learn,
+    alone={"gate": _gate, "scope": stack_scope},
 )  # fmt: skip

@@ -4,6 +4,8 @@ Paper: "SyncCache", arXiv 2606.30849, ECCV 2026 (a reconstruction; no code was p
 Formula: the first block always runs; ``e = sum w|p - p_before| / sum w|p_before|``, ``w = 1 + (omega - 1) mask``, is
 added up; over ``threshold`` the step is computed and the sum starts again, else each segment between two audio modules
 adds its stored residual and every audio module runs with this step's inputs.
+Reading: with fewer tensors than segments, neighbours merge; audio modules inside a merged segment stay live here, since
+what is stored is the sum of the blocks' own residuals. The paper is ambiguous: they may be meant as absorbed.
 Cost of a skipped step: one block and the audio modules. Memory: ``min(S, max(1, floor(cache_ratio * L_a)))`` tensors of
 the token sequence's size per guidance branch, and one for the probe.
 Use it for audio-driven portraits, where lips must follow the speech and the background hardly changes.

@@ -10,10 +10,11 @@ the same for every video with one schedule and can be known in advance: it can't
 where conditioning enters between the blocks (speech): stale on skipped steps, unless ``decoupled=True``.
 Coefficients: a list, highest power first, or the name of a set in ``data/teacache.json``, which tells what each was
 fitted on. The release fits p to three signals. Wan's blocks receive the projected embedding, so the sets of its "ret"
-mode fit here, and by default that of the 14-billion text-to-video model (others: ``coefficients="wan2.1-..."``);
-CogVideoX's receive the time embedding (by default the set of 5b). Sets on the first block's modulated input
-(HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) serve where the anatomy gives that as ``signal``. Without a set p is the
-identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
+mode fit here, and by default that of the 14-billion text-to-video model (others: ``coefficients="wan2.1-...-ret"``);
+CogVideoX's receive the time embedding (by default the set of 5b). Sets on another signal than the model's ``signal``
+are refused. Those on the first block's modulated input (HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) want an anatomy
+that gives it, and ``signal="modulated input of the first block"``. Without a set p is the identity, with a threshold of
+its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
 Defaults: with a set the release's slower threshold, warm-up and last step; else 0.1, the first and the last step.
 On the built-in portrait model 0.034, which with the shipped profile computes 12 of 40 steps.
 Limit: half precision rounds small changes of the embedding.
@@ -35,7 +36,8 @@ from ..forecasters import Reuse
 from ..gates import Signal
 from ..scopes import Nothing, WholeStack
 from .measuring import SUMMED, summing_gate
-from .recipe import Recipe, Settings
+from .profiled import in_force
+from .recipe import Recipe, Settings, stack_scope
 from .settings import unknown
 
 _FILE = read_document(Path(__file__).parent / "data" / "teacache.json", "synccache.teacache", 1)
@@ -43,15 +45,17 @@ SETS: dict[str, dict[str, Any]] = _FILE["sets"]
 
 
 def coefficients(s: Settings) -> tuple[float, ...]:
-    """The polynomial's, highest power first: the profile's if there is one.
-
-    Raises:
-        InputError: a name that no set has.
-    """
+    """The polynomial's, highest power first: the profile's if there is one. InputError where a set can't serve."""
     given = s["coefficients"] if s["profile"] is None else s["profile"].tensors["coefficients"].tolist()
     if isinstance(given, str):
         if given not in SETS:
             raise InputError(unknown("set of coefficients", given, SETS))
+        kind = SETS[given]["signal"]
+        if s["signal"] not in (None, kind):
+            raise InputError(
+                f"The set {given!r} was fitted on the {kind}; here the gate measures the {s['signal']}. Give a set "
+                "that was fitted on that, a list, or a profile (synccache profile --method teacache makes one)."
+            )
         given = SETS[given]["coefficients"]
     return (1.0, 0.0) if given is None else tuple(float(c) for c in given)
 
@@ -60,6 +64,7 @@ USUAL = {"threshold": 0.1, "warmup": 1, "last": 1}
 
 
 def build(s: Settings) -> Method:
+    s = in_force(s, "coefficients")
     wanted = [n for n in USUAL if s[n] is None and (n != "threshold" or s["computed_steps"] is None)]
     s = {**s, **{n: _usual(s)[n] for n in wanted}}
     gate = summing_gate(s, Signal(coefficients(s)))
@@ -104,10 +109,11 @@ RECIPE = Recipe(
     scope="whole stack",
     forecaster="reuse",
     settings={
-        **SUMMED, "threshold": None, "coefficients": None, "decoupled": False, "profile": None,
+        **SUMMED, "threshold": None, "coefficients": None, "signal": None, "decoupled": False, "profile": None,
     },
     build=build,
-    models={"portrait": {"threshold": 0.034}} | {a: {"coefficients": name} for a, name in _FILE["anatomies"].items()},
+    models=_FILE["anatomies"],
     needs="coefficients fitted on the model: a profile, or published ones (Wan, CogVideoX)",
     learn=learn,
+    alone={"scope": stack_scope, "forecaster": lambda s: Reuse()},
 )  # fmt: skip

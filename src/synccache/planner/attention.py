@@ -10,10 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from .. import anatomies
-from ..api import remove, transformers_of
+from ..api import transformers_of
 from ..engine.anatomy import Anatomy, bind, original_class
 from ..engine.mask import checked_mask, token_weights
+from ..engine.method import Method
 from ..errors import InputError, UnsupportedModel
+from ..forecasters import Reuse
+from ..gates import Never
+from ..scopes import Nothing
+from .record import uncached
 
 Grid = tuple[int, int, int]
 _NAMES = ("attn1", "attn", "self_attn", "attention")
@@ -26,23 +31,21 @@ def learn(target: Any, call: Callable[[], Any], settings: Mapping[str, Any]) -> 
     Args:
         target: as for ``apply``; a cache of ours that is attached is taken off. Of two experts the first is looked at.
         call: runs the pipeline once.
-        settings: ``"mask"`` (see ``Handle.mask``), ``"share"``, and perhaps ``"anatomy"``.
+        settings: ``"mask"`` (see ``Handle.mask``), ``"share"``, and perhaps ``"anatomy"``, ``"steps"`` and ``"group"``.
 
     Returns ``blocks`` (int64, ascending) and ``scores`` of all blocks (float32).
 
     Raises:
-        InputError: no mask, or no step of the model was made.
+        InputError: no mask, or ``call`` made less than two steps of the model.
         UnsupportedModel: the model's attention can't be read.
     """
     mask = checked_mask(settings.get("mask"))
     if mask is None:
         raise InputError("Blocks are told apart by where a person is. Give mask=, a picture that is 1 on the person.")
-    remove(target)
     model = transformers_of(target)[0]
-    with torch.no_grad(), watched(model, settings.get("anatomy") or anatomies.find(model), mask) as scores:
-        call()
-    if not scores.received:
-        raise InputError("The call made no step of the model, so there is nothing to tell its blocks apart by.")
+    given = {name: settings[name] for name in ("anatomy", "steps", "group") if name in settings}
+    with watched(model, settings.get("anatomy") or anatomies.find(model), mask) as scores:
+        uncached(target, call, Method(Never(), Nothing(), Reuse(), "profile"), lambda handle: None, **given)
     found = scores.mean()
     order = torch.argsort(found, stable=True)[: round(settings["share"] * len(found))]
     return {"blocks": order.sort().values, "scores": found}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..engine.anatomy import Anatomy
 from ..engine.handle import handle_of
@@ -19,6 +20,7 @@ from ..errors import InputError
 from .plan import differences
 
 SCHEMA, VERSION, LIMIT = "synccache.profile", 1, 256 * 2**20
+SHAPING = ("decoupled",)  # settings that a method must be used with as it learnt with them
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool)
 
 
@@ -33,6 +35,9 @@ class Profile:
         timesteps: of the run, as the transformer was called with.
         scheduler: its class name, if there was one.
         source: what it was learnt from, in words.
+        weights: digest of the weights that it was learnt on (``weights_of``); None: unknown.
+        settings: those of ``SHAPING`` that the method has, as it learnt with them.
+        shipped: whether it came with the package, instead of from the user.
     """
 
     method: str
@@ -41,6 +46,9 @@ class Profile:
     timesteps: tuple[float, ...]
     scheduler: str | None = None
     source: Mapping[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    shipped: bool = False
 
     @property
     def steps(self) -> int:
@@ -60,7 +68,8 @@ class Profile:
     def check(self, anatomy: Anatomy, method: str | None = None, scheduler: str | None = None) -> None:
         """Raise InputError unless it is of a model like this one, and of ``method`` or of a part of it (``"a+b"``).
 
-        Where a scheduler's class is known on both sides, it must be the same too: another one's steps lie elsewhere.
+        The weights may be others: who gives a profile says that it serves. Where a scheduler's class is known on both
+        sides, it must be the same too: another one's steps lie elsewhere.
         """
         if method is not None and not self.serves(method):
             raise InputError(f"The profile is of the method {self.method!r}, not of {method!r}. {_make(method)}")
@@ -76,10 +85,11 @@ class Profile:
             )
 
     def fits(self, anatomy: Anatomy, scheduler: str | None = None) -> bool:
-        """Whether it is of a model like this one, and of its scheduler where both are known."""
-        return not differences(self.model, anatomy) and (
-            None in (scheduler, self.scheduler) or scheduler == self.scheduler
-        )
+        """Whether it was learnt on this very model, weights included, and on its scheduler where both are known."""
+        another = None not in (scheduler, self.scheduler) and scheduler != self.scheduler
+        if another or differences(self.model, anatomy):
+            return False
+        return self.weights == weights_of(anatomy.blocks)
 
     def serves(self, method: str) -> bool:
         return self.method in methods_in(method)
@@ -93,7 +103,7 @@ class Profile:
         header = {
             "schema": SCHEMA, "version": VERSION, "method": self.method, "model": dict(self.model),
             "scheduler": self.scheduler, "steps": self.steps, "timesteps": list(self.timesteps),
-            "source": dict(self.source),
+            "source": dict(self.source), "weights": self.weights, "settings": dict(self.settings),
         }  # fmt: skip
         part = path.with_name(path.name + ".part")
         try:
@@ -124,8 +134,9 @@ class Profile:
             raise InputError(f"{path} is a damaged profile ({damage}). {_make(method)}")
         names = ("method", "model", "scheduler", "source")
         profile = cls(
-            **{n: header[n] for n in names}, tensors=tensors, timesteps=tuple(map(float, header["timesteps"]))
-        )
+            **{n: header[n] for n in names}, tensors=tensors, timesteps=tuple(map(float, header["timesteps"])),
+            weights=header.get("weights"), settings=header.get("settings", {}),
+        )  # fmt: skip
         if method is not None and not profile.serves(method):
             raise InputError(
                 f"{path} is a profile of the method {profile.method!r}, not of {method!r}. {_make(method)}"
@@ -180,10 +191,33 @@ def learn_profile(
             seen.update(model=handle.anatomy.identity(), timesteps=steps)
         return result
 
+    weights = weights_of(known.blocks)
     tensors = dict(learn(target, watched, complete))
+    if len(seen["timesteps"]) < 2:
+        raise InputError(f"The profiled call made {len(seen['timesteps'])} steps of the model; at least 2 are needed.")
     scheduler = getattr(target, "scheduler", None)
     name = None if scheduler is None else type(scheduler).__name__
-    return Profile(method=recipe.name, tensors=tensors, scheduler=name, source=source or {}, **seen)
+    shaping = {n: complete[n] for n in SHAPING if n in recipe.settings}
+    return Profile(
+        method=recipe.name, tensors=tensors, scheduler=name, source=source or {}, weights=weights, settings=shaping,
+        **seen,
+    )  # fmt: skip
+
+
+def weights_of(blocks: Iterable[nn.Module]) -> str | None:
+    """16 digits that tell one set of weights from another; None where they aren't in memory (meta tensors).
+
+    The SHA-256 of at most 16 values of each parameter, spread evenly and rounded to bfloat16: the same for a model in
+    float32 and in bfloat16.
+    """
+    digest = hashlib.sha256()
+    for parameter in (p for block in blocks for p in block.parameters()):
+        if parameter.is_meta:
+            return None
+        flat, count = parameter.detach().reshape(-1), min(16, parameter.numel())
+        places = torch.arange(count, device=flat.device) * (len(flat) - 1) // max(count - 1, 1)
+        digest.update(str(flat[places].bfloat16().tolist()).encode())
+    return digest.hexdigest()[:16]
 
 
 def check_learns(method: str) -> tuple[Any, Callable[..., Mapping[str, Tensor]]]:
@@ -195,6 +229,12 @@ def check_learns(method: str) -> tuple[Any, Callable[..., Mapping[str, Tensor]]]
     from ..methods import RECIPES, find
 
     recipe = find(method)
+    parts = [name for name in dict.fromkeys(methods_in(method)) if name in RECIPES and RECIPES[name].learn is not None]
+    if recipe.learn is None and parts:
+        raise InputError(
+            f"{method!r} is made of several methods, and a profile is learnt for one. "
+            + " ".join(_make(name) + "." for name in parts)
+        )
     if recipe.learn is None:
         able = ", ".join(name for name, other in RECIPES.items() if other.learn is not None)
         raise InputError(f"The method {method!r} learns nothing from a run, so it takes no profile. These do: {able}.")
@@ -229,6 +269,8 @@ def _damage(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | N
             return f"its header has no {name}"
     if not isinstance(header.get("scheduler", 0), str | None):
         return "its header has no scheduler"
+    if not isinstance(header.get("weights"), str | None) or not isinstance(header.get("settings", {}), dict):
+        return "its header's weights or settings are of a wrong kind"
     times = header["timesteps"]
     if len(times) != header["steps"] or not all(isinstance(t, int | float) and math.isfinite(t) for t in times):
         return f"{len(times)} timesteps for {header['steps']} steps"

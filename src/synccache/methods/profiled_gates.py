@@ -1,0 +1,59 @@
+"""Gates that go by a profile of one schedule, and refuse runs on another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..engine.types import Decision, Run, Seen, Step
+from ..errors import InputError
+from ..gates import Listed, Magnitudes
+from ..gates.magnitude import State
+
+
+def check_timestep(step: Step, timesteps: Sequence[float], method: str) -> None:
+    """Raise InputError where a step's timestep isn't that of the profiled run; half precision may round both."""
+    if step.evaluation or step.index >= len(timesteps):
+        return
+    known, tolerance = timesteps[step.index], max(map(abs, timesteps)) / 256
+    if abs(step.timestep - known) > tolerance:
+        raise InputError(
+            f"The profile is for runs whose step {step.index} has the timestep {known:g}; this run's has "
+            f"{step.timestep:g}. Set the scheduler (its shift, for one) as it was, or profile it as it is: synccache "
+            f"profile --method {method}."
+        )
+
+
+@dataclass(frozen=True)
+class MagnitudesFor(Magnitudes):
+    """Ratios learnt on these ``timesteps``; a run of as many steps must have the same. Others take the nearest."""
+
+    timesteps: tuple[float, ...] = ()
+
+    def decide(self, state: State, step: Step, seen: Seen) -> tuple[Decision, State]:
+        if step.total in (None, len(self.timesteps)):
+            check_timestep(step, self.timesteps, "magcache")
+        return super().decide(state, step, seen)
+
+
+@dataclass(frozen=True)
+class ListedFor(Listed):
+    """A list of steps that was learnt for runs of one length and these timesteps (empty: unknown); others are refused:
+    by the length as they start, by a timestep as it comes."""
+
+    steps: int = 0
+    method: str = ""
+    timesteps: tuple[float, ...] = ()
+
+    def decide(self, state: None, step: Step, seen: Seen) -> tuple[Decision, None]:
+        check_timestep(step, self.timesteps, self.method)
+        return super().decide(state, step, seen)
+
+    def init(self, run: Run) -> None:
+        if run.total != self.steps:
+            found = "nobody tells how long this run is" if run.total is None else f"this run has {run.total}"
+            raise InputError(
+                f"The profile is for runs of {self.steps} steps, and {found}. Use as many steps (steps= tells, where "
+                f"no scheduler does), or profile a run of this length: synccache profile --method {self.method} "
+                "--steps N."
+            )
