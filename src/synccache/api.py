@@ -191,11 +191,19 @@ def _profiles(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) 
             raise InputError(f"Two profiles of the method {profile.method!r} were given. Give one of each method.")
         found[profile.method] = profile
     for name in wanted:
-        path = None if anatomy.plan is None or name in found else anatomy.plan.with_name(profile_name(name))
-        shipped = Profile.load(path, name) if path is not None and path.is_file() else None
-        if shipped is not None and shipped.fits(anatomy, scheduler):
-            found[name] = replace(shipped, shipped=True)
+        shipped = None if name in found else shipped_profile(name, anatomy, scheduler)
+        if shipped is not None:
+            found[name] = shipped
     return tuple(found.values())
+
+
+def shipped_profile(method: str, anatomy: Anatomy, scheduler: str | None = None) -> Profile | None:
+    """The profile of ``method`` that the package has for these very weights and this scheduler's class, if any."""
+    path = None if anatomy.plan is None else anatomy.plan.with_name(profile_name(method))
+    if path is None or not path.is_file():
+        return None
+    profile = Profile.load(path, method)
+    return replace(profile, shipped=True) if profile.fits(anatomy, scheduler) else None
 
 
 def profile_name(method: str) -> str:

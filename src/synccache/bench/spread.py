@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 from .. import cached
+from ..anatomies import find as find_anatomy
+from ..api import shipped_profile
 from ..gates import Budget, threshold_for
 from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
@@ -37,14 +39,17 @@ _PIPES: list[PortraitPipeline] = []  # of this process, if it is one of several
 
 
 def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender], out: Path) -> dict[str, dict]:
-    """Settings by contender, learnt on a clip that isn't measured: profiles, and thresholds for numbers of steps."""
+    """Settings by contender, learnt on a clip that isn't measured: thresholds for numbers of steps, and what no profile
+    of the package tells of these weights."""
+    anatomy, scheduler = find_anatomy(pipe.transformer), type(pipe.scheduler).__name__
     given: dict[str, dict[str, Any]] = {}
     errors: dict[tuple[Any, ...], Any] = {}
     for contender in chosen:
         if contender.method is None:
             continue
         recipe, settings = find(contender.method), dict(contender.settings)
-        learnt = [str(_profile(pipe, lender, name, out)) for name in profiled(contender.method, RECIPES)]
+        missing = [n for n in profiled(contender.method, RECIPES) if not shipped_profile(n, anatomy, scheduler)]
+        learnt = [str(_profile(pipe, lender, name, out)) for name in missing]
         if learnt:
             settings["profile"] = learnt[0] if len(learnt) == 1 else learnt
         if "computed_steps" in settings and "threshold" in recipe.settings:
