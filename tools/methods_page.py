@@ -20,7 +20,7 @@ HEAD = """# Methods
 Each method is a choice on three axes: *when* a step is computed (gate), *where* the others are filled in (scope), *how*
 the missing value is predicted (forecaster). `synccache methods --json` has the same data.
 
-Any two can be composed, `--method synccache+hicache` (gate and scope of the first, forecaster of the second), and any
+Two can be composed, `--method synccache+hicache` (gate and scope of the first, forecaster of the second), and any
 three, `--method gate=synccache,scope=whole-stack,forecaster=foca` (each part from the named method; parts left out from
 the gate's). A composed method takes the settings of the parts that it is made of, each with the default of the method
 that lends the part. What makes no sense is refused in a sentence that says why. In Python there is also
