@@ -7,26 +7,16 @@ import torch
 
 from synccache.engine.types import Context, Step
 from synccache.forecasters import (
-    POOL,
     Dmd,
     Lagrange,
 )
 
 C = Context(Step(0))
-RULES = list(POOL)
-
-
-def random(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=random(seed), dtype=torch.float64)
 
 
 def snapshots(roots, times, size=50, seed=0):
     """Re sum_m c_m root_m^t, newest first, with their inner products."""
-    parts = torch.randn(len(roots), size, 2, generator=random(seed), dtype=torch.float64)
+    parts = torch.randn(len(roots), size, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     modes = torch.view_as_complex(parts)
     values = torch.stack([sum(r**t * m for r, m in zip(roots, modes, strict=True)).real for t in times])
     return values, values @ values.T

@@ -17,15 +17,6 @@ from synccache.forecasters import (
 )
 
 C = Context(Step(0))
-RULES = list(POOL)
-
-
-def random(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=random(seed), dtype=torch.float64)
 
 
 # -- solvers, averages -----------------------------------------------------------------------------------------------
