@@ -14,7 +14,7 @@ from synccache import Anatomy, InputError, anatomies
 from synccache.api import profile_name
 from synccache.methods import RECIPES
 from synccache.planner import Profile, learn_profile, learned
-from synccache.planner.learned import weights_of
+from synccache.planner.digest import weights_of
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 

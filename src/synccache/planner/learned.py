@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine.anatomy import Anatomy
 from ..engine.handle import handle_of
 from ..errors import InputError
+from .digest import weights_of
 from .plan import differences
 
 SCHEMA, VERSION, LIMIT = "synccache.profile", 1, 256 * 2**20
@@ -202,22 +202,6 @@ def learn_profile(
         method=recipe.name, tensors=tensors, scheduler=name, source=source or {}, weights=weights, settings=shaping,
         **seen,
     )  # fmt: skip
-
-
-def weights_of(blocks: Iterable[nn.Module]) -> str | None:
-    """16 digits that tell one set of weights from another; None where they aren't in memory (meta tensors).
-
-    The SHA-256 of at most 16 values of each parameter, spread evenly and rounded to bfloat16: the same for a model in
-    float32 and in bfloat16.
-    """
-    digest = hashlib.sha256()
-    for parameter in (p for block in blocks for p in block.parameters()):
-        if parameter.is_meta:
-            return None
-        flat, count = parameter.detach().reshape(-1), min(16, parameter.numel())
-        places = torch.arange(count, device=flat.device) * (len(flat) - 1) // max(count - 1, 1)
-        digest.update(str(flat[places].bfloat16().tolist()).encode())
-    return digest.hexdigest()[:16]
 
 
 def check_learns(method: str) -> tuple[Any, Callable[..., Mapping[str, Tensor]]]:
