@@ -23,7 +23,7 @@ from ..methods import RECIPES
 from ..metrics.sync import opening_rms, speaking_range
 from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
-from .clip import Given, measure_clip, shoot
+from .clip import Given, Timing, measure_clip, shoot
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender, of_methods
 from .heldout import held_out
 from .report import write_report
@@ -59,7 +59,7 @@ def run(
     Args:
         suite: a name in ``SUITES``.
         out: folder; made if missing.
-        quick: fewer contenders on 2 clips (methods: on 1), for a first look.
+        quick: fewer contenders on 2 clips (methods: on 1), each run once, for a first look.
         clips: held-out clips; 16 by default.
         model: weights; the packaged ones by default.
         contenders: instead of the suite's.
@@ -109,10 +109,9 @@ def run(
         (lender,) = held_out(1, config.frames, config.image_size, LENDER)
         given = prepared(pipe, lender, chosen, out) if spread else {}
     alone = [index for index in missing if index == 0 or not spread]
+    timing: Timing = "alone" if spread and not quick else "each"
     for index in alone:
-        found = measure_clip(
-            pipe, people[index], people[index + 1], chosen, given, partial(tell, index), "alone" if spread else "each"
-        )
+        found = measure_clip(pipe, people[index], people[index + 1], chosen, given, partial(tell, index), timing)
         keep(index, found)
     rest = [index for index in missing if index not in alone]
     for index, found in measured_at_once(model, config, rest, chosen, given):
