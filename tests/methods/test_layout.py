@@ -24,3 +24,15 @@ def test_a_method_is_one_short_file(name):
 def test_the_engine_names_no_method(file):
     names = "|".join(re.escape(n).replace("\\-", "[-_ ]") for n in RECIPES if n not in WORDS)
     assert not re.findall(rf"\b({names})\b", file.read_text(encoding="utf-8").lower())
+
+
+PARTS = ("gates", "scopes", "forecasters")
+# What each of them, and what they stand on, may import of the package beside itself.
+MAY_IMPORT = {"engine": {"errors"}, **{part: {"engine", "errors"} for part in (*PARTS, "anatomies")}}
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_point_one_way(part):
+    text = "".join(file.read_text(encoding="utf-8") for file in (SOURCE / part).glob("*.py"))
+    imported = set(re.findall(r"^\s*from (?:\.\.|synccache\.)(\w+)", text, re.MULTILINE))
+    assert imported and imported <= MAY_IMPORT[part]

@@ -18,11 +18,10 @@ from ..engine.handle import Handle
 from ..engine.trace import Trace
 from ..metrics.fidelity import psnr
 from ..metrics.sync import sync
-from ..planner.boundaries import random_boundaries
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
 from ..portrait.render import measure_opening
-from ..scopes.segments import Segments, inner_sites
+from ..scopes import Segments, inner_sites, random_boundaries
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, silence
 from .overhead import ideal_speedup, identity_seconds

@@ -13,7 +13,7 @@ from ..engine.document import read_document, write_document
 from ..engine.types import Gate
 from ..errors import InputError
 from ..gates import Last, MaxGap, Probe, Threshold, Warmup, threshold_for
-from . import boundaries as paths
+from ..scopes import boundaries as paths
 
 SCHEMA, VERSION = "synccache.plan", 1
 

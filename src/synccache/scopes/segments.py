@@ -9,7 +9,7 @@ from typing import Any
 from ..engine.anatomy import Anatomy
 from ..engine.types import Region
 from ..errors import InputError
-from ..planner.boundaries import best_path
+from .boundaries import best_path
 from .pieces import pieces
 
 
