@@ -27,7 +27,7 @@ from .heldout import HeldOut, silence
 from .overhead import ideal_speedup, identity_seconds
 
 Timing = Literal["each", "alone", "none"]
-PACE_STEPS = 2
+PACE_STEPS = 1
 Given = Mapping[str, Mapping[str, Any]]  # by contender: settings in the place of its own
 
 

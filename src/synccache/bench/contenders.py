@@ -160,10 +160,16 @@ SHORT_CONTROLS = (CONTROLS[0], *(replace(control, steps=10) for control in CONTR
 
 def of_methods(recipes: Iterable[Recipe], quick: bool = False) -> tuple[Contender, ...]:
     """The reference, fewer steps, the other controls (in 10 steps: they only mark the floor), and every method."""
-    methods = [of_method(recipe) for recipe in recipes]
     if quick:
-        chosen = [own[1:2] for own in methods]
         fewer = (*(_fewer(n) for n in (8, 20)), PICKED[1])
-        return (Contender(REFERENCE), *fewer, *SHORT_CONTROLS[:2], *itertools.chain(*chosen))
+        return (Contender(REFERENCE), *fewer, *SHORT_CONTROLS[:2], *itertools.chain(*map(_one_setting, recipes)))
     fewer = (*(_fewer(n) for n in (8, 10, 14, 20)), *PICKED)
-    return (Contender(REFERENCE), *fewer, *SHORT_CONTROLS, *itertools.chain(*methods))
+    return (Contender(REFERENCE), *fewer, *SHORT_CONTROLS, *itertools.chain(*map(of_method, recipes)))
+
+
+def _one_setting(recipe: Recipe) -> tuple[Contender, ...]:
+    """A method at one setting that needs no threshold found first: by default, or the middle one of its three."""
+    chosen = of_method(recipe)[1:2]
+    if any("computed_steps" in c.settings and "threshold" in recipe.settings for c in chosen):
+        return (Contender(f"{recipe.name} (defaults)", recipe.name, curve=recipe.name),)
+    return chosen

@@ -23,14 +23,15 @@ class _Enough(Exception):
 
 @contextmanager
 def shared_start(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> Iterator[None]:
-    """Have attention, feed-forward and audio modules answer from a store what they have answered before, bit for bit.
+    """Have the model's larger modules answer from a store what they have answered before, bit for bit.
 
     The store is filled by the first steps of the uncached run. A module gives what it would give without; seconds mean
     nothing, so this is for runs of which only the pictures count. Caches hook a module's call, which is left alone.
     """
-    anatomy = find(pipe.transformer)
+    model, anatomy = pipe.transformer, find(pipe.transformer)
     modules = [getattr(b, name) for i, b in enumerate(anatomy.blocks) for name in anatomy.parts(i)]
-    modules += list(pipe.transformer.audio_modules.values())
+    modules += [*model.audio_modules.values(), model.patch_embed, model.reference_embed, model.context_embed]
+    modules += [model.change_out, model.move_out]
     store: dict[Any, tuple[list[Tensor], Tensor]] = {}
     recording = True
 

@@ -52,7 +52,7 @@ class OverlapHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        patches = (tokens @ self.weight.flatten(1)).transpose(1, 2)
+        patches = self.weight.flatten(1).T @ tokens.transpose(1, 2)  # [N, pixels of a patch, g*g], as fold reads them
         size = math.isqrt(tokens.shape[1]) * self.patch
         pixels = F.fold(patches, (size, size), self.weight.shape[-1], padding=self.overlap, stride=self.patch)
         return pixels + self.bias[:, None, None]
