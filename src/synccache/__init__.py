@@ -13,9 +13,7 @@ from .engine.method import Method
 from .engine.notices import Notice
 from .engine.trace import Trace
 from .errors import Conflict, InputError, SynccacheError, UnsupportedModel
-from .planner.learned import Profile, learn_profile
-from .planner.plan import Plan
-from .planner.profile import profile
+from .planner import Profile, learn_profile
 
 __version__ = "0.1.0"
 
@@ -26,7 +24,6 @@ __all__ = [
     "InputError",
     "Method",
     "Notice",
-    "Plan",
     "Profile",
     "SynccacheError",
     "Trace",
@@ -36,6 +33,5 @@ __all__ = [
     "cached",
     "learn_profile",
     "methods",
-    "profile",
     "remove",
 ]

@@ -20,11 +20,13 @@ from .engine.engine import Engine
 from .engine.handle import SETTINGS_SCHEMA, SETTINGS_VERSION, Handle, handle_of
 from .engine.method import Method
 from .errors import InputError
-from .methods.compose import is_composed, listed, profiled
+from .methods.names import is_composed, listed, profiled
 from .methods.recipe import Recipe
-from .methods.settings import COMMON, check, unknown
-from .planner.learned import Profile
-from .planner.plan import Plan
+from .methods.settings import COMMON, unknown
+from .methods.values import check
+from .planner import Plan, Profile
+from .planner.plan import SHIPPED
+from .planner.profile import remedy
 
 
 def apply(
@@ -150,40 +152,54 @@ def _build(
                 raise InputError(unknown("setting", name, valid, "beside a composed Method"))
             check(name, value)
         settings = {**valid, **given}
-        return method, {**settings, "plan": _plan(settings["plan"], None, anatomy)}
+        plans = [_opened(one) for one in listed(settings["plan"])]
+        return method, {**settings, "plan": _plan_of(plans, anatomy, scheduler) if plans else None}
     if not isinstance(method, str):
         raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
     recipe = recipes.find(method)
     settings = recipes.complete(recipe, given, anatomy.name)
+    profiles = [_opened(one) for one in listed(settings.pop("profile", None))]
     if "plan" in recipe.settings:
-        settings["plan"] = _plan(settings["plan"], anatomy.plan, anatomy)
+        own = "profile" in recipe.settings
+        plans = [one for one in profiles if not own or Plan.of(one.tensors)]
+        profiles = [one for one in profiles if one not in plans]
+        settings["plan"] = _plan_of([*map(_opened, listed(settings["plan"])), *plans], anatomy, scheduler)
     if "profile" in recipe.settings:
-        profiles = _profiles(settings["profile"], recipe.name, anatomy, scheduler)
-        settings["profile"] = profiles if is_composed(recipe.name) else next(iter(profiles), None)
+        found = _profiles(profiles, recipe.name, anatomy, scheduler)
+        settings["profile"] = found if is_composed(recipe.name) else next(iter(found), None)
     return recipe.build(settings), settings
 
 
-def _plan(given: Any, shipped: Path | None, anatomy: Anatomy) -> Plan | None:
-    """The plan to use: the user's, which must fit the model, or the shipped one, if it does."""
-    if given is not None:
-        plan = given if isinstance(given, Plan) else Plan.load(given)
-        plan.check(anatomy)
-        return plan
-    if shipped is None:
+def _opened(given: Any) -> Profile:
+    return given if isinstance(given, Profile) else Profile.load(given)
+
+
+def _plan_of(given: Sequence[Profile], anatomy: Anatomy, scheduler: str | None) -> Plan | None:
+    """The plan that the user's profile holds, else a shipped one that fits, if any.
+
+    Raises:
+        InputError: the user's holds none, or is of another model or scheduler; or there are two.
+    """
+    if len(given) > 1:
+        raise InputError(f"{len(given)} profiles with segments to merge were given. Give one.")
+    profile = given[0] if given else shipped_profile(SHIPPED, anatomy, scheduler)
+    if profile is None:
         return None
-    plan = Plan.load(shipped)
-    return plan if plan.fits(anatomy) else None
+    profile.check(anatomy, scheduler=scheduler)
+    plan = Plan.of(profile.tensors)
+    if plan is None:
+        raise InputError(f"The profile of {profile.method!r} tells nothing of segments. {remedy(SHIPPED)}")
+    return plan
 
 
-def _profiles(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) -> tuple[Profile, ...]:
+def _profiles(given: Sequence[Profile], method: str, anatomy: Anatomy, scheduler: str | None) -> tuple[Profile, ...]:
     """One for each method that ``method`` takes a profile of: the user's, else a shipped one that fits, if any.
 
     Raises:
         InputError: the user's is of another method, model or scheduler; or there are two of one method.
     """
     wanted, found = profiled(method, recipes.RECIPES), {}
-    for one in listed(given):
-        profile = one if isinstance(one, Profile) else Profile.load(one, method)
+    for profile in given:
         profile.check(anatomy, method, scheduler)
         if profile.method not in wanted:
             raise InputError(f"{method!r} takes no part of {profile.method!r} that its profile serves. Leave it out.")
@@ -199,18 +215,24 @@ def _profiles(given: Any, method: str, anatomy: Anatomy, scheduler: str | None) 
 
 def shipped_profile(method: str, anatomy: Anatomy, scheduler: str | None = None) -> Profile | None:
     """The profile of ``method`` that the package has for these very weights and this scheduler's class, if any."""
-    path = None if anatomy.plan is None else anatomy.plan.with_name(profile_name(method))
-    if path is None or not path.is_file():
+    path = shipped_file(method, anatomy)
+    if path is None:
         return None
     profile = Profile.load(path, method)
     return replace(profile, shipped=True) if profile.fits(anatomy, scheduler) else None
 
 
+def shipped_file(method: str, anatomy: Anatomy) -> Path | None:
+    """The file with the profile of ``method`` that the package has for models like this one, if any."""
+    path = None if anatomy.shipped is None else anatomy.shipped / profile_name(method)
+    return path if path is not None and path.is_file() else None
+
+
 def profile_name(method: str) -> str:
-    """Name of the file, beside the plan that is shipped for a model, with a method's profile of it."""
+    """Name of the file with a method's profile, in the folder of those that are shipped for a model."""
     return f"profile-{method}.safetensors"
 
 
 def _as_given(given: Mapping[str, Any], complete: Mapping[str, Any]) -> dict[str, Any]:
-    """What to keep of plan and profile among the settings: what the user gave, so that it can be saved."""
+    """What to keep of profiles among the settings: what the user gave, so that it can be saved."""
     return {name: given.get(name) for name in ("plan", "profile") if name in complete}

@@ -107,10 +107,9 @@ def test_an_output_that_cannot_be_written_is_found_before_the_work(given, tmp_pa
 
 def test_nothing_is_written_over_its_own_input(given, tmp_path, capsys):
     plan = tmp_path / "plan.json"
-    photo = shutil.copy(given / "portrait.png", tmp_path / "photo.json")
-    tiny = ["--model", str(given / "tiny.safetensors"), "--steps", "4"]
-    assert main(["plan", "--image", str(photo), "--out", str(photo), *tiny]) == 2
-    assert main(["plan", "--out", str(tmp_path / "plan.png"), *tiny]) == 2
+    photo = shutil.copy(given / "portrait.png", tmp_path / "photo.safetensors")
+    learn = ["profile", "--method", "synccache", "--model", str(given / "tiny.safetensors"), "--steps", "4"]
+    assert main([*learn, "--image", str(photo), "--out", str(photo)]) == 2
     plan.write_text("{}")
     assert animate(given, tmp_path / "o.mp4", "--set", f"plan={plan}", "--report", plan) == 2
     assert plan.read_text() == "{}" and photo.read_bytes() == (given / "portrait.png").read_bytes()

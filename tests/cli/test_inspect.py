@@ -14,6 +14,7 @@ from synccache.inspection import MODELS, find_model, inspect
 from synccache.inspection.calls import Size
 from synccache.inspection.models import Model
 from synccache.inspection.watch import watch
+from synccache.planner import Plan, Profile
 
 TINY_WAN = {
     "_class_name": "WanTransformer3DModel", "_diffusers_version": "0.42.1", "patch_size": [1, 2, 2],
@@ -196,9 +197,8 @@ def test_what_cannot_be_used_is_said_in_one_sentence(capsys, arguments, says):
 
 def test_the_portrait_model_uses_its_shipped_plan():
     found = inspect("portrait")
-    from synccache.planner.plan import Plan
-
-    inner = Plan.load(find(MODELS["portrait"].build()).plan).boundaries(len(found.kept))
+    shipped = Profile.load(find(MODELS["portrait"].build()).shipped / "profile-synccache.safetensors")
+    inner = Plan.of(shipped.tensors).boundaries(len(found.kept))
     assert [k.last for k in found.kept] == [*inner, 16]
 
 

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+import synccache
 from synccache.cli import main
-from synccache.planner import Profile
+from synccache.planner import Plan, Profile
+from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
 TINY = PortraitConfig(
@@ -73,10 +75,25 @@ def test_the_seed_and_the_settings_count_and_people_are_told(model, tmp_path, ca
     assert "magcache learnt from 12 steps: ratios [12]" in told and "2.safetensors" in told
 
 
+def test_synccache_learns_where_to_merge_segments_and_which_errors_its_probe_finds(model, tmp_path, capsys):
+    out = tmp_path / "profile.safetensors"
+    assert profile(model, out, "synccache") == 0
+    told = capsys.readouterr().out
+    assert "errors [12]" in told and "segments kept: 1, ending after blocks the last block only" in told
+    assert profile(model, out, "synccache", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    plan = Plan.of(Profile.load(out).tensors)
+    assert said["boundaries"] == {str(n): list(plan.boundaries(n)) for n in range(1, len(plan.ends) + 1)}
+    pipe = PortraitPipeline.load(model)
+    for method in ("synccache", "hicache", "synccache+foca"):
+        with synccache.cached(pipe, method, profile=out, cache_ratio=0.7) as handle:
+            assert [r.last for r in handle.regions[:-1]] == list(plan.boundaries(len(handle.regions)))
+
+
 @pytest.mark.parametrize(
     ("method", "name", "more", "says"),
     [
-        ("synccache", "p.safetensors", [], "'synccache' learns nothing from a run"),
+        ("interval", "p.safetensors", [], "'interval' learns nothing from a run"),
         ("magcash", "p.safetensors", [], "'magcash' is not a method"),
         ("magcache", "p.json", [], "must end in .safetensors"),
         ("magcache", "no such folder/p.safetensors", [], "no folder"),

@@ -14,7 +14,7 @@ from toys import Pipeline, Video, distance
 import synccache
 from synccache import InputError, Method, forecasters, gates, scopes
 from synccache.methods import complete, find
-from synccache.methods.compose import axes, profiled
+from synccache.methods.names import axes, profiled
 from synccache.methods.recipe import PARTS
 from synccache.planner import learn_profile
 

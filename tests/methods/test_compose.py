@@ -13,7 +13,8 @@ from synccache.animation.request import check_settings
 from synccache.api import profile_name
 from synccache.engine.method import Method
 from synccache.methods import RECIPES, complete, find
-from synccache.methods.compose import PARTS, composed, profiled
+from synccache.methods.compose import composed
+from synccache.methods.names import PARTS, profiled
 from synccache.methods.recipe import Recipe
 from synccache.methods.settings import AXES
 from synccache.planner import learn_profile
@@ -147,7 +148,7 @@ def learnt(pipe):
 
 
 def test_profiles_are_the_users_and_for_the_other_methods_the_shipped_ones(pipe, learnt, tmp_path):
-    anatomy = Anatomy("Video", tuple(pipe.transformer.blocks), sites=(0, 2), plan=tmp_path / "plan.json")
+    anatomy = Anatomy("Video", tuple(pipe.transformer.blocks), sites=(0, 2), shipped=tmp_path)
     parts = (tuple(learnt["magcache"].tensors["ratios"].tolist()), learnt["hyca"].tensors["rule_of_channel"])
 
     def used(**given):
@@ -172,7 +173,8 @@ def test_profiles_that_can_not_be_used_are_refused(pipe, learnt):
         ("magcache+hyca", ["magcache", "hyca", "hyca"], "Two profiles of the method 'hyca' were given. Give one of"),
         ("magcache+hyca", ["svd-cache"], "profile is of the method 'svd-cache', not of 'magcache.hyca'"),
         ("gate=magcache,scope=hyca", ["magcache", "hyca"], "takes no part of 'hyca' that its profile serves. Leave"),
-        ("gate=interval,scope=magcache", ["magcache"], "'profile' is not a setting of the method 'gate=interval"),
+        ("gate=interval,scope=magcache", ["magcache"], "The profile of 'magcache' tells nothing of segments"),
+        ("gate=fora,scope=magcache", ["magcache"], "'profile' is not a setting of the method 'gate=fora"),
         ("magcache", ["magcache", "magcache"], "Two profiles of the method 'magcache'"),
     ):
         with pytest.raises(InputError, match=message):

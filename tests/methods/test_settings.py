@@ -55,7 +55,7 @@ def test_the_methods():
         ("synccache", {"branches": "both"}, r"'shared' or 'separate'"),
         ("synccache", {"storage_dtype": torch.int8}, r"floating-point"),
         ("synccache", {"boundaries": [-1]}, r"list of block indices"),
-        ("synccache", {"plan": "nowhere.json"}, r"no file nowhere\.json"),
+        ("synccache", {"plan": "nowhere.safetensors"}, r"no file nowhere\.safetensors"),
         ("synccache", {"mask": torch.ones(2, 2) * 3}, r"0\.\.1 .* not in 3\.\.3"),
         ("synccache", {"mask": torch.ones(1, 1, 1, 2, 2)}, r"not \[1, 1, 1, 2, 2\]"),
         ("schedule", {}, r"schedule=\[0, 1, 4, \.\.\.\]"),

@@ -13,7 +13,7 @@ import synccache
 from synccache import Anatomy, InputError, anatomies
 from synccache.api import profile_name
 from synccache.methods import RECIPES
-from synccache.planner import Profile, learn_profile, learned
+from synccache.planner import Profile, learn_profile, learning
 from synccache.planner.digest import weights_of
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
@@ -178,7 +178,9 @@ def test_a_profile_as_a_setting_can_be_saved_and_loads_again(profile, tmp_path):
     for wrong in (3, [3], True):
         with pytest.raises(InputError, match="profile is a profile file's path, or a Profile"):
             synccache.apply(pipe, "magcache", profile=wrong)
-    with pytest.raises(InputError, match="'profile' is not a setting of the method 'synccache'"):
+    with pytest.raises(InputError, match="'profile' is not a setting of the method 'fora'"):
+        synccache.apply(pipe, "fora", profile=path)
+    with pytest.raises(InputError, match=r"of 'magcache' tells nothing of segments.*--method synccache"):
         synccache.apply(pipe, "synccache", profile=path)
 
 
@@ -186,7 +188,7 @@ def test_the_shipped_profile_is_taken_where_it_fits(profile, tmp_path):
     pipe = pipeline()
 
     def anatomy(layers=5):
-        return Anatomy("Video", tuple(Video(layers=layers).blocks), sites=(0, 2), plan=tmp_path / "plan.json")
+        return Anatomy("Video", tuple(Video(layers=layers).blocks), sites=(0, 2), shipped=tmp_path)
 
     with pytest.raises(InputError, match="needs to know how the residual's magnitude changes"):
         synccache.apply(pipe, "magcache", anatomy=anatomy())
@@ -205,13 +207,13 @@ def test_what_a_profile_lacks_is_named(profile):
 
 
 def test_a_method_that_learns_nothing_says_so():
-    with pytest.raises(InputError, match=r"'synccache' learns nothing from a run, .* These do: .*l2p.*magcache"):
-        learn_profile(pipeline(), "synccache", lambda: None)
+    with pytest.raises(InputError, match=r"'interval' learns nothing from a run, .* These do: .*l2p.*magcache"):
+        learn_profile(pipeline(), "interval", lambda: None)
     with pytest.raises(InputError, match="not a method"):
         learn_profile(pipeline(), "magcash", lambda: None)
     with pytest.raises(InputError, match="not a setting of the method 'magcache'"):
         learn_profile(pipeline(), "magcache", lambda: None, sigma=1)
-    assert RECIPES["magcache"].info()["learns"] is True and RECIPES["synccache"].info()["learns"] is False
+    assert RECIPES["magcache"].info()["learns"] is True and RECIPES["interval"].info()["learns"] is False
 
 
 def test_a_call_that_runs_nothing_teaches_nothing():
@@ -224,7 +226,7 @@ def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypa
         call()
         return {"found": torch.ones(2)}
 
-    monkeypatch.setattr(learned, "check_learns", lambda name: (RECIPES[name], careless))
+    monkeypatch.setattr(learning, "check_learns", lambda name: (RECIPES[name], careless))
     with pytest.raises(InputError, match="made 0 steps of the model; at least 2"):
         learn_profile(pipeline(), "magcache", lambda: None)
 

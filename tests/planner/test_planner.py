@@ -1,7 +1,6 @@
-"""Profiles and plans."""
+"""Plans: what one run tells about segments, and what comes of it."""
 
 import itertools
-import json
 from dataclasses import replace
 
 import pytest
@@ -9,8 +8,10 @@ import torch
 from toys import Pipeline, TwoStream, Video, WanModel_S2V, s2v_inputs
 
 import synccache
-from synccache import Anatomy, InputError, Plan
+from synccache import Anatomy, InputError
 from synccache.anatomies import find
+from synccache.planner import Plan, Profile, learn_profile
+from synccache.planner.instability import segments_of
 
 
 def run_s2v(model, steps=6, seed=0):
@@ -22,20 +23,25 @@ def run_s2v(model, steps=6, seed=0):
 
 
 @pytest.fixture(scope="module")
-def plan():
+def learnt():
     model = WanModel_S2V().eval()
-    return synccache.profile(model, lambda: run_s2v(model), source={"made for": "tests"})
+    return learn_profile(model, "synccache", lambda: run_s2v(model), source={"made for": "tests"})
 
 
-def test_a_profile_skips_nothing_and_leaves_nothing_attached(plan):
-    model = WanModel_S2V()
+@pytest.fixture(scope="module")
+def plan(learnt):
+    return Plan.of(learnt.tensors)
+
+
+def test_watching_segments_skips_nothing_and_leaves_nothing_attached(plan, learnt):
+    model = WanModel_S2V().eval()
     seen = []
     model.blocks[3].register_forward_hook(lambda *_: seen.append(1))
-    synccache.profile(model, lambda: run_s2v(model))
+    assert segments_of(model, lambda: run_s2v(model)) == plan
     assert len(seen) == 12 and type(model) is WanModel_S2V
-    assert plan.steps == 6 and plan.errors[0] is None and all(e > 0 for e in plan.errors[1:])
-    assert plan.model == {"anatomy": "wan-s2v", "blocks": 7, "sites": [0, 2, 4, 6], "width": 16}
-    assert plan.ends == (2, 4, 6) and plan.timesteps[0] == 1000
+    assert len(plan.errors) == 6 and plan.errors[0] is None and all(e > 0 for e in plan.errors[1:])
+    assert learnt.model == {"anatomy": "wan-s2v", "blocks": 7, "sites": [0, 2, 4, 6], "width": 16}
+    assert plan.ends == (2, 4, 6) and learnt.timesteps[0] == 1000 and learnt.source == {"made for": "tests"}
 
 
 def test_gamma_is_the_sum_of_relative_changes_of_what_is_stored(plan):
@@ -69,7 +75,7 @@ def test_gamma_is_the_sum_of_relative_changes_of_what_is_stored(plan):
 def test_runs_are_not_compared_with_each_other(plan):
     """A second, equal run doubles every sum: its first step has nothing before it."""
     model = WanModel_S2V().eval()
-    twice = synccache.profile(model, lambda: [run_s2v(model) for _ in range(2)])
+    twice = segments_of(model, lambda: [run_s2v(model) for _ in range(2)])
     assert twice.errors == pytest.approx(plan.errors)
     for row, doubled in zip(plan.gamma, twice.gamma, strict=True):
         assert doubled == pytest.approx([2 * g for g in row], rel=1e-5)
@@ -79,78 +85,86 @@ def test_no_segment_reaches_from_blocks_of_one_kind_to_another():
     """The toy's single blocks carry both streams in one: neither stream's sums go on into them."""
     model, noise, text = TwoStream().eval(), torch.randn(3, 1, 6, 8), torch.randn(1, 2, 8)
     anatomy = replace(find(model), sites=(2,))
-    plan = synccache.profile(
-        model, lambda: [model(x, text, torch.tensor([9.0 - n])) for n, x in enumerate(noise)], anatomy=anatomy
-    )
+    learnt = learn_profile(
+        model, "synccache", lambda: [model(x, text, torch.tensor([9.0 - n])) for n, x in enumerate(noise)],
+        anatomy=anatomy,
+    )  # fmt: skip
+    plan = Plan.of(learnt.tensors)
     assert plan.ends == (2, 3, 6)
     assert [[g > 0 for g in row[j + 1 :]] for j, row in enumerate(plan.gamma)] == [[1, 1, 0], [1, 0], [1], []]
-    with synccache.cached(model, "synccache", plan=plan, cache_ratio=0.9, anatomy=anatomy) as handle:
+    with synccache.cached(model, "synccache", plan=learnt, cache_ratio=0.9, anatomy=anatomy) as handle:
         assert [r.last for r in handle.regions] == [3, 6]
 
 
-def test_boundaries_come_from_the_path_and_reach_the_regions(plan):
+def test_boundaries_come_from_the_path_and_reach_the_regions(plan, learnt):
     assert plan.boundaries(1) == () and plan.boundaries(3) == (2, 4)
     costs = {b: plan.gamma[0][n] + plan.gamma[n][3] for n, b in ((1, 2), (2, 4))}
     assert plan.boundaries(2) == (min(costs, key=costs.get),)
-    assert plan.random_boundaries(2, 0)[0] in (2, 4)
     with pytest.raises(InputError, match="4 segments were asked for; the plan has 1 to 3"):
         plan.boundaries(4)
-    with synccache.cached(WanModel_S2V(), "synccache", plan=plan, cache_ratio=0.5) as handle:
+    with synccache.cached(WanModel_S2V(), "synccache", plan=learnt, cache_ratio=0.5) as handle:
         assert tuple(r.last for r in handle.regions[:-1]) == plan.boundaries(2)
 
 
-def test_a_plan_gives_the_number_of_computed_steps(plan):
-    from synccache.gates import Last, Threshold, Warmup, replay
-
-    for wanted in (2, 3, 4, 5):
-        threshold = plan.threshold(wanted, warmup=None, last=None)
-        assert sum(replay(Threshold(threshold), plan.errors)) == wanted
-    threshold = plan.threshold(4, warmup=1, last=1)
-    assert sum(replay(Warmup(Last(Threshold(threshold), 1), 1), plan.errors)) == 4
-
-
-def test_with_a_plan_the_first_run_keeps_to_computed_steps():
+def test_with_a_profile_the_first_run_keeps_to_computed_steps():
     pipe = Pipeline(Video())
-    made = synccache.profile(pipe, lambda: pipe(steps=20))
-    assert made.scheduler == "EulerScheduler" and len(made.sigmas) == 21
-    with synccache.cached(pipe, "synccache", computed_steps=8, plan=made) as handle:
+    made = learn_profile(pipe, "synccache", lambda: pipe(steps=20))
+    with synccache.cached(pipe, "synccache", computed_steps=8, profile=made) as handle:
         pipe(steps=20)
         assert handle.trace.computed() in (7, 8, 9)
         pipe(steps=40)
         assert handle.trace.computed() in (7, 8, 9)
 
 
-def test_plans_round_trip(plan, tmp_path):
-    path = plan.save(tmp_path / "plan.json")
-    assert Plan.load(path) == Plan(**{**vars(plan), "model": dict(plan.model), "source": dict(plan.source)})
-    with synccache.cached(WanModel_S2V(), "synccache", plan=str(path), cache_ratio=0.5) as handle:
-        assert len(handle.regions) == 2
+def test_files_round_trip_and_serve_under_either_name(plan, learnt, tmp_path):
+    path = learnt.save(tmp_path / "profile.safetensors")
+    assert Plan.of(Profile.load(path).tensors) == plan
+    for name in ("plan", "profile"):
+        with synccache.cached(WanModel_S2V(), "synccache", **{name: str(path)}, cache_ratio=0.5) as handle:
+            assert len(handle.regions) == 2 and handle.settings[name] == str(path)
+            saved = handle.save(tmp_path / "settings.json")
+        with synccache.cached(WanModel_S2V(), settings=saved) as again:
+            assert again.regions == handle.regions
 
 
-def test_a_plan_of_another_model_is_refused(plan):
+def test_a_method_by_hand_and_one_that_learns_something_else_take_it_too(plan, learnt):
+    method = synccache.Method(
+        synccache.gates.Interval(2), synccache.scopes.Segments(0.5), synccache.forecasters.Reuse()
+    )
+    with synccache.cached(WanModel_S2V(), method, plan=learnt) as handle:
+        assert tuple(r.last for r in handle.regions[:-1]) == plan.boundaries(2)
+    model = WanModel_S2V()
+    own = learn_profile(model, "schedule", lambda: run_s2v(model))
+    with synccache.cached(model, "schedule", profile=[learnt, own], computed_steps=3, cache_ratio=0.5) as handle:
+        assert tuple(r.last for r in handle.regions[:-1]) == plan.boundaries(2)
+
+
+def test_what_does_not_belong_together_is_refused(learnt):
     for other in (WanModel_S2V(layers=8), WanModel_S2V(dim=8), WanModel_S2V(sites=(0, 3, 6)), Video()):
-        with pytest.raises(InputError, match="The plan was made for a model with"):
-            synccache.apply(other, "synccache", plan=plan)
-    plan.check(Anatomy("wan-s2v", tuple(WanModel_S2V().blocks)))
+        with pytest.raises(InputError, match="The profile was made for a model with"):
+            synccache.apply(other, "synccache", plan=learnt)
+    learnt.check(Anatomy("wan-s2v", tuple(WanModel_S2V().blocks)))
+    with pytest.raises(InputError, match="2 profiles with segments to merge were given"):
+        synccache.apply(WanModel_S2V(), "synccache", plan=learnt, profile=learnt)
+    pipe = Pipeline(Video())
+    made = learn_profile(pipe, "synccache", lambda: pipe(steps=4))
+    with pytest.raises(InputError, match="made with a Other, and this pipeline has a EulerScheduler"):
+        synccache.apply(pipe, "synccache", profile=replace(made, scheduler="Other"))
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"gamma": [[0]]}, {"gamma": "no"}, {"errors": ["a"]}, {"errors": [None, float("nan")]}, {"ends": None},
-        {"model": 3}, {"version": 2}, {"schema": "x"},
+        {"gamma": torch.zeros(1, 1)}, {"gamma": -torch.ones(4, 4)}, {"ends": torch.tensor([4, 2, 6])},
+        {"ends": torch.zeros(2, 2)}, {"errors": torch.tensor(1.0)},
     ],
 )  # fmt: skip
-def test_broken_plan_files_are_refused(plan, tmp_path, change):
-    path = plan.save(tmp_path / "plan.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(InputError, match=r"plan\.json"):
-        Plan.load(path)
-    path.write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="not a JSON file"):
-        Plan.load(path)
+def test_segments_that_do_not_fit_together_are_refused(learnt, change):
+    broken = replace(learnt, tensors={**learnt.tensors, **change})
+    with pytest.raises(InputError, match=r"segments don't fit together.*Make it anew"):
+        synccache.apply(WanModel_S2V(), "synccache", plan=broken)
 
 
-def test_a_profile_of_nothing_says_so():
+def test_a_run_of_nothing_says_so():
     with pytest.raises(InputError, match="made 0 steps"):
-        synccache.profile(Video(), lambda: None)
+        segments_of(Video(), lambda: None)

@@ -3,7 +3,8 @@
 import pytest
 from torch import nn
 
-from synccache import Anatomy, InputError, Plan
+from synccache import Anatomy, InputError
+from synccache.planner import Plan
 from synccache.scopes import Nothing, Segments, WholeStack
 
 
@@ -49,7 +50,7 @@ def test_boundaries_and_plans_choose_where_to_merge():
     assert members(Segments(boundaries=(4,)).regions(anatomy(), 1)) == [(1, 2, 3, 4), (5, 6, 7)]
 
     gamma = ((0, 1, 2, 0, 4), (0, 0, 1, 2, 3), (0, 0, 0, 1, 2), (0, 0, 0, 0, 1), (0,) * 5)  # ending after 6 costs least
-    plan = Plan({}, (2, 4, 6, 7), gamma, (), ())
+    plan = Plan((2, 4, 6, 7), gamma, ())
     assert members(Segments(0.5).regions(anatomy(), 1)) == [(1, 2, 3, 4), (5, 6, 7)]
     assert members(Segments(0.5).regions(anatomy(), 1, plan)) == [(1, 2, 3, 4, 5, 6), (7,)]
     with pytest.raises(InputError, match=r"3 is no inner site. Choose from \[2, 4, 6\]"):
@@ -67,7 +68,7 @@ def test_a_break_counts_among_the_kept_segments():
     parted = anatomy(14, (1, 3, 5, 7, 9, 11), breaks=(9,))
     assert members(Segments(0.5).regions(parted, 1)) == [(1, 2, 3), tuple(range(4, 10)), (10, 11, 12, 13)]
     assert members(Segments(0.1).regions(parted, 1)) == [tuple(range(1, 10)), (10, 11, 12, 13)]
-    flat = Plan({}, (1, 3, 5, 7, 9, 11, 13), ((0.0,) * 8,) * 8, (), ())
+    flat = Plan((1, 3, 5, 7, 9, 11, 13), ((0.0,) * 8,) * 8, ())
     assert 9 in [r.last for r in Segments(0.5).regions(parted, 1, flat)]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from ..engine.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, video_grid
 
-_PLAN = Path(__file__).parent.parent / "portrait" / "assets" / "plan.json"
+_ASSETS = Path(__file__).parent.parent / "portrait" / "assets"
 
 
 def recognise(model: nn.Module) -> Anatomy | None:
@@ -21,5 +21,5 @@ def recognise(model: nn.Module) -> Anatomy | None:
         streams={"WanTransformerBlock": {"hidden_states": 0}},
         grid=video_grid("hidden_states", patch_of(model)),
         width=attribute(model, "dim"),
-        plan=_PLAN if _PLAN.is_file() else None,
+        shipped=_ASSETS,
     )

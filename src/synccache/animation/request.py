@@ -14,7 +14,7 @@ import torch
 from ..errors import InputError
 from ..media import video
 from ..methods import complete, find
-from ..methods.compose import listed
+from ..methods.names import listed
 from ..portrait import GUIDANCE_SCALE
 
 NOT_HERE = {"mask": "the mask is a file of its own (--mask)", "group": "there is one process", "steps": "use --steps"}

@@ -24,7 +24,7 @@ from ..portrait.render import measure_opening
 from ..scopes import Segments, inner_sites, random_boundaries
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, silence
-from .overhead import ideal_speedup, identity_seconds
+from .overhead import ideal_speedup, identity_share
 
 Timing = Literal["each", "alone", "none"]
 PACE_STEPS = 1
@@ -85,7 +85,7 @@ def measure_clip(
     uncached = _median([seconds for label, seconds in taken if label in full])
     assert uncached is not None
     lives = {s.live for s in shots.values() if s.live is not None} if timing != "none" else ()
-    idle = {live: identity_seconds(pipe, person, live) for live in lives}
+    idle = {live: identity_share(pipe, person, live) for live in lives}
     return _judge(person, chosen, shots, uncached, idle)
 
 
@@ -201,7 +201,6 @@ def _judge(
     idle: Mapping[frozenset[int], float],
 ) -> list[dict[str, Any]]:
     clip, reference = person.clip, shots[REFERENCE].frames
-    call = uncached / (2 * 40)
     rows = []
     for contender in chosen:
         shot = shots[contender.label]
@@ -222,8 +221,8 @@ def _judge(
         if seconds is not None and row.get("skipped_steps") and shot.live in idle:
             n, t = row["computed_steps"], contender.steps
             left = idle[shot.live] * shot.calls / 2  # type: ignore[index]
-            row["identity_call"] = left / call
-            row["ideal_speedup"] = ideal_speedup(t, n, call, left) * 40 / t
+            row["identity_call"] = left
+            row["ideal_speedup"] = ideal_speedup(t, n, 1.0, left) * 40 / t
             row["of_ideal"] = row["speedup"] / row["ideal_speedup"]
         rows.append(row)
     return rows

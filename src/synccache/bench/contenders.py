@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..methods.compose import lenders
+from ..methods.names import lenders
 from ..methods.recipe import Recipe
 
 REFERENCE = "uncached"

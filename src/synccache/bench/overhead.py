@@ -27,17 +27,23 @@ def ideal_speedup(steps: int, computed: int, full: float, identity: float) -> fl
     return steps * full / (computed * full + (steps - computed) * identity)
 
 
-def identity_seconds(pipe: PortraitPipeline, person: HeldOut, live: Collection[int]) -> float:
-    """Seconds of a call in which all blocks but the ``live`` ones do nothing; the median of a few runs."""
-    clip, found = person.clip, []
-    with _identity_blocks(pipe.transformer, live):
-        for _ in range(REPEATS):
-            start = time.perf_counter()
-            pipe.denoise(
-                to_pixels(clip.portrait)[None], clip.features[None], steps=IDENTITY_STEPS, seeds=[person.index]
-            )
-            found.append((time.perf_counter() - start) / (2 * IDENTITY_STEPS))
-    return statistics.median(found)
+def identity_share(pipe: PortraitPipeline, person: HeldOut, live: Collection[int]) -> float:
+    """What a call takes in which all blocks but the ``live`` ones do nothing, as a part of a whole one.
+
+    The median of a few pairs, one run right behind the other, so that the machine's pace cancels out.
+    """
+    shares = []
+    for _ in range(REPEATS):
+        with _identity_blocks(pipe.transformer, live):
+            idle = _seconds(pipe, person)
+        shares.append(idle / _seconds(pipe, person))
+    return statistics.median(shares)
+
+
+def _seconds(pipe: PortraitPipeline, person: HeldOut) -> float:
+    clip, start = person.clip, time.perf_counter()
+    pipe.denoise(to_pixels(clip.portrait)[None], clip.features[None], steps=IDENTITY_STEPS, seeds=[person.index])
+    return time.perf_counter() - start
 
 
 class _Identity(nn.Module):

@@ -24,9 +24,9 @@ from ..api import shipped_profile
 from ..gates import Budget, threshold_for
 from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
-from ..methods.compose import profiled
+from ..methods.names import profiled
 from ..planner import learn_profile
-from ..planner.profile import profile
+from ..planner.instability import segments_of
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
 from ..portrait.transformer import PortraitConfig
@@ -83,7 +83,8 @@ def _threshold(
             errors[key] = handle.engine.recorded[contender.steps]
     if key not in errors:
         mask = None if lender.mask is None else torch.from_numpy(lender.mask)
-        errors[key] = profile(pipe, lambda: _run(pipe, lender, contender.steps), mask=mask, mask_weight=weight).errors
+        watched = segments_of(pipe, lambda: _run(pipe, lender, contender.steps), mask=mask, mask_weight=weight)
+        errors[key] = watched.errors
     found = threshold_for(gate.gate, errors[key], settings["computed_steps"])
     return {"threshold": found, "computed_steps": None}
 

@@ -16,8 +16,8 @@ from ..animation.job import model_name
 from ..animation.profiling import loudest
 from ..animation.request import check_output, check_ranges
 from ..errors import InputError
-from ..planner import learn_profile
-from ..planner.learned import check_learns
+from ..planner import Plan, learn_profile
+from ..planner.learning import check_learns
 from ..portrait import GUIDANCE_SCALE
 from ..portrait.hearing import FRAME
 from ..portrait.pipeline import PortraitPipeline
@@ -27,6 +27,8 @@ from .progress import CountBar
 
 EXAMPLES = """
 Examples:
+
+  synccache profile --method synccache --out profile.safetensors
 
   synccache profile --method magcache --out profile.safetensors
 
@@ -81,10 +83,16 @@ def profile(
             )  # fmt: skip
     made.save(out)
     learnt = {name: list(tensor.shape) for name, tensor in made.tensors.items()}
+    plan = Plan.of(made.tensors)
+    merged = {} if plan is None else {n: list(plan.boundaries(n)) for n in range(1, len(plan.ends) + 1)}
     if json_:
-        say_json({"profile": str(out), "method": method, "steps": made.steps, "tensors": learnt, "source": source})
+        told = {"profile": str(out), "method": method, "steps": made.steps, "tensors": learnt, "source": source}
+        say_json({**told, "boundaries": merged} if merged else told)
         return
     say(f"{method} learnt from {made.steps} steps: " + ", ".join(f"{n} {shape}" for n, shape in learnt.items()))
+    for count, inner in merged.items():
+        ends = ", ".join(map(str, inner)) or "the last block only"
+        say(f"  segments kept: {count}, ending after blocks {ends}")
     say(f"profile: {shown(out)}")
 
 

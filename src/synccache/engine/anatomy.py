@@ -38,8 +38,8 @@ class Anatomy:
         rising: True where the timestep goes up from noise to sample.
         grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
         offset: index of the first video token.
-        width: number of channels of a token, for telling plans apart.
-        plan: the plan file shipped for this model, if any.
+        width: number of channels of a token, for telling profiles apart.
+        shipped: the folder with the profiles that the package has of this model, if any.
         breaks: indices of the blocks after which the token sequence changes: no segment spans these.
         fixed: indices of the blocks that are never left out.
         ahead: gives the number of tokens before the first video token from the forward's bound arguments, where it is
@@ -75,7 +75,7 @@ class Anatomy:
     grid: Grid | None = None
     offset: int = 0
     width: int | None = None
-    plan: Path | None = None
+    shipped: Path | None = None
     breaks: tuple[int, ...] = ()
     fixed: tuple[int, ...] = ()
     ahead: Callable[[Mapping[str, Any]], int] | None = None
@@ -113,7 +113,7 @@ class Anatomy:
         return "proj_out", tuple(n for n in names if n in ("attn", "proj_mlp", "act_mlp"))
 
     def identity(self) -> dict[str, Any]:
-        """What a plan must agree with to be used on this model."""
+        """What a profile must agree with to be used on this model."""
         sites = None if self.sites is None else list(self.sites)
         return {"anatomy": self.name, "blocks": len(self.blocks), "sites": sites, "width": self.width}
 

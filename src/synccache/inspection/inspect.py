@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..anatomies import find
+from ..api import shipped_file
 from ..engine.anatomy import Anatomy, original_class
 from ..engine.types import Region
 from ..errors import InputError, SynccacheError
-from ..methods.settings import check
-from ..planner.plan import Plan
+from ..methods.values import check
+from ..planner.plan import SHIPPED, Plan
+from ..planner.profile import Profile, differences
 from ..scopes.segments import Segments
 from .calls import Size
 from .models import Model, find_model
@@ -136,8 +138,7 @@ def inspect(
         raise InputError(f"branches must lie between 1 and 16, but is {branches}. With guidance there are 2.")
     size = _size(known, width, height, frames, motion)
     network, anatomy, shapes = _seen(known, size)
-    plan = Plan.load(anatomy.plan) if anatomy.plan is not None else None
-    plan = plan if plan is not None and plan.fits(anatomy) else None
+    plan = _shipped_plan(anatomy)
     grid = _grid(known, network, anatomy, size)
     tokens, channels = next(iter(_sizes(shapes, 0).values()))
     probed = min(math.prod(grid), tokens) if grid is not None else tokens
@@ -154,6 +155,13 @@ def inspect(
         probe_bytes=probed * channels * stored.itemsize,
         branches=branches if branches is not None else known.call.branches,
     )  # fmt: skip
+
+
+def _shipped_plan(anatomy: Anatomy) -> Plan | None:
+    """The plan that comes with the model, if any: without storage, nothing says that the weights are those."""
+    path = shipped_file(SHIPPED, anatomy)
+    profile = None if path is None else Profile.load(path)
+    return None if profile is None or differences(profile.model, anatomy) else Plan.of(profile.tensors)
 
 
 def _size(model: Model, width: int | None, height: int | None, frames: int | None, motion: bool) -> Size:

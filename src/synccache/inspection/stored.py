@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .. import anatomies
-from ..api import cached, profile_name
+from ..api import cached, shipped_file
 from ..engine.anatomy import Anatomy, original_class
 from ..engine.handle import Handle
 from ..engine.types import Action, Decision, Region, Run, Seen, Step
@@ -84,11 +84,8 @@ def computed_steps(handle: Handle) -> dict[str, int]:
 
 def shipped(recipe: Recipe, model: nn.Module) -> dict[str, Any]:
     """The profile that comes with a model, by name: without storage, nothing says that the weights are those."""
-    plan = anatomies.find(model).plan
-    if plan is None or "profile" not in recipe.settings:
-        return {}
-    path = plan.with_name(profile_name(recipe.name))
-    return {"profile": path} if path.is_file() else {}
+    path = shipped_file(recipe.name, anatomies.find(model)) if "profile" in recipe.settings else None
+    return {} if path is None else {"profile": path}
 
 
 @lru_cache

@@ -7,7 +7,8 @@ import pkgutil
 from types import MappingProxyType
 
 from ..errors import InputError
-from .compose import composed, is_composed
+from .compose import composed
+from .names import is_composed
 from .recipe import Recipe
 from .settings import COMMON, complete, unknown
 

@@ -12,7 +12,7 @@ is ``synccache-linear``.
 
 from ..engine.method import Method
 from ..forecasters import ByPerson, Lagrange
-from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, probing_gate, segment_scope
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -34,6 +34,7 @@ RECIPE = Recipe(
         **PROBED, **SEGMENTED, **FORECAST, "person_gap": None, "background_contraction": 0.0, "background_gap": None,
     },
     build=build,
+    learn=learn_segments,
     models=TUNED_FORECAST,
     needs="a person mask",
 )  # fmt: skip

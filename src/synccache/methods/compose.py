@@ -21,13 +21,14 @@ from ..engine.method import Method
 from ..engine.types import Forecaster
 from ..errors import InputError
 from ..scopes import Nothing
+from .names import axes, listed, parts_of
 from .recipe import PARTS, Recipe, Settings
-from .settings import AXES, unknown
+from .settings import unknown
 
 
 def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
     """The recipe that ``name`` describes; InputError where there is none or it can't lend what it is asked for."""
-    lent = {part: _lender(part, of, recipes) for part, of in _read(name).items()}
+    lent = {part: _lender(part, of, recipes) for part, of in parts_of(name).items()}
     gate, scope, how = (lent[part] for part in PARTS)
     models = dict.fromkeys(model for recipe in lent.values() for model in recipe.models)
     needs = dict.fromkeys(r.needs for part, r in lent.items() if r.needs != "nothing" and part not in r.alone)
@@ -43,48 +44,6 @@ def composed(name: str, recipes: Mapping[str, Recipe]) -> Recipe:
         models={m: _own({part: r.models.get(m, {}) for part, r in lent.items()}) for m in models},
         needs="; ".join(needs) or "nothing",
     )
-
-
-def is_composed(name: str) -> bool:
-    return "+" in name or "=" in name
-
-
-def lenders(name: str) -> tuple[str, ...]:
-    """Names of the recipes that a method's name is made of: itself, where it isn't composed."""
-    return tuple(dict.fromkeys(_read(name).values())) if is_composed(name) else (name,)
-
-
-def profiled(name: str, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
-    """Names of the methods whose profiles the method ``name`` takes."""
-    lent = _read(name) if is_composed(name) else dict.fromkeys(PARTS, name)
-    return tuple(dict.fromkeys(of for part, of in lent.items() if part in recipes[of].profile_serves))
-
-
-def axes(setting: str) -> tuple[str, ...]:
-    """The parts that a setting says something about; all of them where nobody has said."""
-    return AXES.get(setting, PARTS)
-
-
-def _read(name: str) -> dict[str, str]:
-    """Part to recipe, complete."""
-    if "=" not in name:
-        names = [n.strip() for n in name.split("+")]
-        if len(names) != 2 or not all(names):
-            raise InputError(
-                f"{name!r} must name two methods, gate and scope of the first and forecaster of the second."
-            )
-        return {"gate": names[0], "scope": names[0], "forecaster": names[1]}
-    found: dict[str, str] = {}
-    for pair in name.split(","):
-        part, _, of = (text.strip() for text in pair.partition("="))
-        if part not in PARTS:
-            raise InputError(unknown(f"part of the method {name!r}", part, PARTS))
-        if not of or part in found:
-            raise InputError(f"In {name!r} each part is given once, as in {part}=synccache.")
-        found[part] = of
-    if "gate" not in found:
-        raise InputError(f"{name!r} has no gate. Start with gate=NAME; parts left out are of that method.")
-    return {part: found.get(part, found["gate"]) for part in PARTS}
 
 
 def _lender(part: str, name: str, recipes: Mapping[str, Recipe]) -> Recipe:
@@ -131,8 +90,3 @@ def _lend(part: str, recipe: Recipe, s: Settings) -> tuple[Any, Forecaster | Non
         return recipe.alone[part](settings), None
     method = recipe.build(settings)
     return getattr(method, part), method.guidance
-
-
-def listed(value: Any) -> tuple[Any, ...]:
-    """One value or several as a tuple; none of None."""
-    return () if value is None else tuple(value) if isinstance(value, list | tuple) else (value,)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
 from ..engine.types import Gate, Scope
 from ..forecasters import Lagrange
 from ..gates import Budget, Probe, Threshold
@@ -9,7 +14,7 @@ from ..scopes import Segments, WholeStack
 from .recipe import Settings, protected
 
 PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
-# The portrait model: 12 of 40 steps computed on the clip that its plan was profiled on (`synccache plan`).
+# The portrait model: 12 of 40 steps computed on the clip that its profile was learnt from (`synccache profile`).
 TUNED = {"portrait": {"threshold": 0.16}}
 # The same with a linear forecast: chosen on six rendered clips of people and speech from the training side.
 FORECAST = {"contraction": 0.5, "reach": 1.5}
@@ -37,3 +42,13 @@ def segment_scope(s: Settings) -> Scope:
         return WholeStack(absorb=True)
     boundaries = s.get("boundaries")
     return Segments(s.get("cache_ratio") or 1.0, None if boundaries is None else tuple(boundaries))
+
+
+def learn_segments(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+    """A plan's tensors: the segments' instability, and the probe's errors."""
+    from ..planner.instability import segments_of  # methods know nothing of the planner until they learn
+
+    plan = segments_of(
+        target, call, mask=s["mask"], mask_weight=s["mask_weight"], anatomy=s["anatomy"], steps=s["steps"]
+    )
+    return plan.tensors()

@@ -1,106 +1,19 @@
-"""Settings by name: what each may be, and what to say when it may not."""
+"""Settings by name: which there are, what each says something about, and a method's complete ones."""
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import torch
 
 from ..errors import InputError
 from .recipe import Recipe
+from .values import check, read
 
 # Taken by the engine, so by every method.
 COMMON: dict[str, Any] = {
     "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None, "mask": None,
 }  # fmt: skip
-
-# What the first block may be called with that tells how far the model has moved on.
-SIGNALS = ("time embedding", "projected time embedding", "modulated input of the first block")
-
-
-def _number(low: float, high: float = float("inf"), whole: bool = False) -> tuple[Callable[[Any], bool], str]:
-    kind = "a whole number" if whole else "a number"
-    span = f"{kind} of at least {low:g}" if high == float("inf") else f"{kind} from {low:g} to {high:g}"
-    types: Any = int if whole else (int, float)
-    return lambda v: isinstance(v, types) and not isinstance(v, bool) and math.isfinite(v) and low <= v <= high, span
-
-
-def _indices(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(
-        isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value
-    )
-
-
-def _polynomial(value: Any) -> bool:
-    number = _number(float("-inf"))[0]
-    return isinstance(value, str) or (isinstance(value, list | tuple) and bool(value) and all(map(number, value)))
-
-
-def _profiles(value: Any) -> bool:
-    several = value if isinstance(value, list | tuple) else [value]
-    return bool(several) and all(isinstance(v, str | Path) or hasattr(v, "tensors") for v in several)
-
-
-_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "threshold": _number(0),
-    "computed_steps": _number(1, whole=True),
-    "mask_weight": _number(0),
-    "warmup": _number(0),
-    "last": _number(0, whole=True),
-    "max_gap": _number(0, whole=True),
-    "cache_ratio": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
-    "boundaries": (_indices, "a list of block indices"),
-    "decoupled": (lambda v: isinstance(v, bool), "True or False"),
-    "guided": (lambda v: isinstance(v, bool), "True or False"),
-    "plan": (lambda v: isinstance(v, str | Path) or hasattr(v, "boundaries"), "a plan file's path, or a Plan"),
-    "profile": (_profiles, "a profile file's path, or a Profile, or a list of these, of one method each"),
-    "ratios": (lambda v: isinstance(v, str), "the name of published ratios"),
-    "coefficients": (_polynomial, "a list of numbers, highest power first, or the name of a published set"),
-    "signal": (lambda v: v in SIGNALS, "one of " + ", ".join(map(repr, SIGNALS))),
-    "front": _number(1, whole=True),
-    "back": _number(0, whole=True),
-    "probe": _number(1, whole=True),
-    "max_skips": _number(0, whole=True),
-    "upper": _number(1),
-    "residual": (lambda v: isinstance(v, bool), "True or False"),
-    "contraction": _number(0, 2),
-    "reach": _number(0),
-    "person_gap": _number(1),
-    "background_contraction": _number(0, 2),
-    "background_gap": _number(1),
-    "interval": _number(1, whole=True),
-    "schedule": (_indices, "a list of step indices"),
-    "order": _number(0, 6, whole=True),
-    "sigma": _number(0, 1),
-    "heun": (lambda v: isinstance(v, bool), "True or False"),
-    "attention": (lambda v: isinstance(v, bool), "True or False"),
-    "feed_forward": (lambda v: isinstance(v, bool), "True or False"),
-    "turn": _number(0),
-    "share": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
-    "refresh": (_indices, "a list of step indices"),
-    "blocks": (lambda v: isinstance(v, str) or (_indices(v) and len(v) > 0), "a list of block indices, or a name"),
-    "keep": _number(0, 1),
-    "clusters": _number(1, whole=True),
-    "variant": (
-        lambda v: v in ("average", "newest", "slopes", "polynomial"),
-        "'average', 'newest', 'slopes' or 'polynomial'",
-    ),
-    "beta": _number(0, 1),
-    "energy": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
-    "anchors": _number(1, whole=True),
-    "growth": _number(0),
-    "ridge": _number(0),
-    "centred": (lambda v: isinstance(v, bool), "True or False"),
-    "steps": _number(1, whole=True),
-    "branches": (lambda v: v in ("shared", "separate"), "'shared' or 'separate'"),
-    "storage_dtype": (lambda v: isinstance(v, torch.dtype) and v.is_floating_point, "a floating-point torch.dtype"),
-    "storage_device": (lambda v: isinstance(v, str | torch.device), "a device, such as 'cpu'"),
-}
-
 
 # What a setting says something about: when, where or how. A composed method takes it from the recipe that lends this.
 AXES: dict[str, tuple[str, ...]] = {
@@ -142,7 +55,8 @@ def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = Non
     Raises:
         InputError: an unknown setting, a value out of range, or two that exclude each other.
     """
-    known = {**recipe.settings, **COMMON}
+    segmented = {"profile": None} if "plan" in recipe.settings else {}  # may stand under either name
+    known = {**segmented, **recipe.settings, **COMMON}
     for name in given:
         if name not in known:
             raise InputError(unknown("setting", name, known, f"of the method {recipe.name!r}"))
@@ -155,26 +69,11 @@ def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = Non
     for name in replaced:
         if name in given:
             raise InputError(f"Give {name} or profile, not both: the one takes the place of the other.")
-    settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: _read(k, v) for k, v in given.items()}}
+    settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: read(k, v) for k, v in given.items()}}
     for one, other in (("threshold", "computed_steps"), ("computed_steps", "threshold")):
         if one in given and other in settings:
             settings[other] = None
     return {**settings, **dict.fromkeys(replaced)}
-
-
-def check(name: str, value: Any) -> None:
-    """Raise InputError unless ``value`` (None: not set) may stand under ``name``."""
-    if value is None or name not in _RULES:
-        return
-    accepts, wanted = _RULES[name]
-    if not accepts(_read(name, value)):
-        raise InputError(f"{name}={value!r} can't be used: {name} is {wanted}.")
-
-
-def _read(name: str, value: Any) -> Any:
-    if name == "storage_dtype" and isinstance(value, str):
-        return getattr(torch, value.removeprefix("torch."), value)
-    return value
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> str:

@@ -15,7 +15,7 @@ Defaults: omega 2 and cache ratio 0.4 are the paper's; threshold, warm-up and la
 
 from ..engine.method import Method
 from ..forecasters import Reuse
-from .probing import PROBED, SEGMENTED, TUNED, probing_gate, segment_scope
+from .probing import PROBED, SEGMENTED, TUNED, learn_segments, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -33,6 +33,7 @@ RECIPE = Recipe(
     forecaster="reuse",
     settings={**PROBED, **SEGMENTED},
     build=build,
+    learn=learn_segments,
     models=TUNED,
-    needs="a person mask (optional), a plan for cache_ratio < 1 (optional)",
+    needs="a person mask (optional), a profile for cache_ratio < 1 (optional)",
 )

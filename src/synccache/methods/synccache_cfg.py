@@ -11,7 +11,7 @@ branches in one batch, it does what ``synccache-linear`` does.
 """
 
 from ..engine.method import Method
-from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, line, probing_gate, segment_scope
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -28,6 +28,7 @@ RECIPE = Recipe(
     forecaster="linear, contracted",
     settings={**PROBED, **SEGMENTED, **FORECAST},
     build=build,
+    learn=learn_segments,
     models=TUNED_FORECAST,
-    needs="guidance in two calls a step; a person mask (optional), a plan for cache_ratio < 1 (optional)",
+    needs="guidance in two calls a step; a person mask (optional), a profile for cache_ratio < 1 (optional)",
 )

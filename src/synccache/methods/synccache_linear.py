@@ -9,7 +9,7 @@ packaged portrait model 1, with at most three skips in a row; without ``reach`` 
 """
 
 from ..engine.method import Method
-from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, line, probing_gate, segment_scope
+from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 
 
@@ -26,6 +26,7 @@ RECIPE = Recipe(
     forecaster="linear, contracted",
     settings={**PROBED, **SEGMENTED, **FORECAST},
     build=build,
+    learn=learn_segments,
     models=TUNED_FORECAST,
-    needs="a person mask (optional), a plan for cache_ratio < 1 (optional)",
+    needs="a person mask (optional), a profile for cache_ratio < 1 (optional)",
 )

@@ -11,7 +11,7 @@ Use it as the control for decoupling, and on models without injection.
 from ..engine.method import Method
 from ..forecasters import Reuse
 from ..scopes import WholeStack
-from .probing import PROBED, probing_gate
+from .probing import PROBED, learn_segments, probing_gate
 from .recipe import Recipe, Settings
 
 
@@ -29,4 +29,5 @@ RECIPE = Recipe(
     forecaster="reuse",
     settings={**PROBED, "mask_weight": 1.0, "decoupled": False, "plan": None},
     build=build,
+    learn=learn_segments,
 )

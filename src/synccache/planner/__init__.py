@@ -1,7 +1,8 @@
-"""Offline: record or profile a run (``planner.profile``), choose segments, learn what methods need, tune to targets."""
+"""Offline: record a run, learn from it what methods need, choose segments and steps."""
 
-from .learned import Profile, learn_profile
+from .learning import learn_profile
 from .plan import Plan
+from .profile import Profile
 from .record import record
 from .recording import Recording
 
