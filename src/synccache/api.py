@@ -158,7 +158,7 @@ def _build(
         raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
     recipe = recipes.find(method)
     settings = recipes.complete(recipe, given, anatomy.name)
-    profiles = [_opened(one) for one in listed(settings.pop("profile", None))]
+    profiles = [_opened(one) for one in listed(settings.get("profile"))]
     if "plan" in recipe.settings:
         own = "profile" in recipe.settings
         plans = [one for one in profiles if not own or Plan.of(one.tensors)]

@@ -133,7 +133,7 @@ def test_what_cant_be_learnt_from_is_refused():
 def test_sampled_queries_rank_the_portrait_models_blocks_as_all_queries_do():
     """A few steps on the packaged portrait; an ellipse stands for the person."""
     pipe = PortraitPipeline.load()
-    folder = anatomies.portrait._PLAN.parent
+    folder = anatomies.find(pipe.transformer).shipped
     config, anatomy = pipe.transformer.config, anatomies.find(pipe.transformer)
     size = config.image_size
     picture = np.array(Image.open(folder / "astronaut.jpg").convert("RGB").resize((size, size)))

@@ -198,9 +198,10 @@ def _judge(
     chosen: Sequence[Contender],
     shots: Mapping[str, Shot],
     uncached: float,
-    idle: Mapping[frozenset[int], float],
+    idle: Mapping[frozenset[int], tuple[float, float]],
 ) -> list[dict[str, Any]]:
     clip, reference = person.clip, shots[REFERENCE].frames
+    truth = [float(v) for v in measure_opening(clip.frames, clip.mouth, clip.portrait)]
     rows = []
     for contender in chosen:
         shot = shots[contender.label]
@@ -214,15 +215,15 @@ def _judge(
             "psnr_person_db": psnr(shot.frames, reference, clip.person),
             "psnr_mouth_db": psnr(shot.frames, reference, clip.mouth),
             "opening": [float(v) for v in opening],
-            "true_opening": [float(v) for v in measure_opening(clip.frames, clip.mouth, clip.portrait)],
+            "true_opening": truth,
             "sync": found["correlation"],
             "lag": found["best_lag"],
         }
         if seconds is not None and row.get("skipped_steps") and shot.live in idle:
             n, t = row["computed_steps"], contender.steps
-            left = idle[shot.live] * shot.calls / 2  # type: ignore[index]
-            row["identity_call"] = left
-            row["ideal_speedup"] = ideal_speedup(t, n, 1.0, left) * 40 / t
+            run, call = (share * shot.calls / 2 for share in idle[shot.live])  # type: ignore[index]
+            row["identity_call"] = call
+            row["ideal_speedup"] = ideal_speedup(t, n, 1.0, run) * 40 / t
             row["of_ideal"] = row["speedup"] / row["ideal_speedup"]
         rows.append(row)
     return rows

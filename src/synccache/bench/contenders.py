@@ -119,7 +119,9 @@ ABLATIONS = (
 # Where neither a number of computed steps nor an interval sets the speed, or another one than usual is wanted.
 AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "dbcache": tuple((f"{t:g}", {"threshold": t, "warmup": 4}) for t in (0.1, 0.2, 0.3)),
+    "dicache": tuple((f"@{n}", {"computed_steps": n, "warmup": 4, "max_gap": 0}) for n in (6, 8, 10)),
     "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (4, 6, 8)),
+    "easycache": tuple((f"@{n}", {"computed_steps": n, "warmup": 4, "max_gap": 0}) for n in (6, 8, 10)),
     "first-block": tuple((f"{t:g}", {"threshold": t}) for t in (0.12, 0.16, 0.2)),
     "l2p": tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10)),
     "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.12, 0.24, 0.4)),

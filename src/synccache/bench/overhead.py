@@ -27,23 +27,33 @@ def ideal_speedup(steps: int, computed: int, full: float, identity: float) -> fl
     return steps * full / (computed * full + (steps - computed) * identity)
 
 
-def identity_share(pipe: PortraitPipeline, person: HeldOut, live: Collection[int]) -> float:
-    """What a call takes in which all blocks but the ``live`` ones do nothing, as a part of a whole one.
+def identity_share(pipe: PortraitPipeline, person: HeldOut, live: Collection[int]) -> tuple[float, float]:
+    """What is left of a run and of a call of the model, as parts, where all blocks but the ``live`` ones do nothing.
 
-    The median of a few pairs, one run right behind the other, so that the machine's pace cancels out.
+    The medians of a few pairs, one run right behind the other, so that the machine's pace cancels out.
     """
-    shares = []
+    pairs = []
     for _ in range(REPEATS):
         with _identity_blocks(pipe.transformer, live):
             idle = _seconds(pipe, person)
-        shares.append(idle / _seconds(pipe, person))
-    return statistics.median(shares)
+        pairs.append([part / whole for part, whole in zip(idle, _seconds(pipe, person), strict=True)])
+    run, call = (statistics.median(shares) for shares in zip(*pairs, strict=True))
+    return run, call
 
 
-def _seconds(pipe: PortraitPipeline, person: HeldOut) -> float:
-    clip, start = person.clip, time.perf_counter()
+def _seconds(pipe: PortraitPipeline, person: HeldOut) -> tuple[float, float]:
+    """Of a short run: all of it, and what its calls of the model take, without the solver."""
+    clip, starts, ends = person.clip, [], []
+    hooks = (
+        pipe.transformer.register_forward_pre_hook(lambda *_: starts.append(time.perf_counter())),
+        pipe.transformer.register_forward_hook(lambda *_: ends.append(time.perf_counter())),
+    )
+    begun = time.perf_counter()
     pipe.denoise(to_pixels(clip.portrait)[None], clip.features[None], steps=IDENTITY_STEPS, seeds=[person.index])
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - begun
+    for hook in hooks:
+        hook.remove()
+    return seconds, sum(ends) - sum(starts)
 
 
 class _Identity(nn.Module):

@@ -23,20 +23,25 @@ class _Enough(Exception):
 
 @contextmanager
 def shared_start(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> Iterator[None]:
-    """Have the model's larger modules answer from a store what they have answered before, bit for bit.
+    """Have the model's blocks and larger modules answer from a store what they have answered before, bit for bit.
 
     The store is filled by the first steps of the uncached run. A module gives what it would give without; seconds mean
     nothing, so this is for runs of which only the pictures count. Caches hook a module's call, which is left alone.
     """
     model, anatomy = pipe.transformer, find(pipe.transformer)
-    modules = [getattr(b, name) for i, b in enumerate(anatomy.blocks) for name in anatomy.parts(i)]
+    parts = {block: [getattr(block, name) for name in anatomy.parts(i)] for i, block in enumerate(anatomy.blocks)}
+    modules = [*parts, *(part for inside in parts.values() for part in inside)]
     modules += [*model.audio_modules.values(), model.patch_embed, model.reference_embed, model.context_embed]
     modules += [model.change_out, model.move_out]
     store: dict[Any, tuple[list[Tensor], Tensor]] = {}
     recording = True
 
     def answered(module: nn.Module, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        inside = [(part, type(part)) for part in parts.get(module, ())]
+
         def forward(*args: Any, **kwargs: Any) -> Tensor:
+            if any(type(part) is not plain for part, plain in inside):  # a cache wants to see them run
+                return run(*args, **kwargs)
             given = list(_tensors((args, kwargs)))
             key = (id(module), *given[0].flatten()[:4].tolist())
             known = store.get(key)
