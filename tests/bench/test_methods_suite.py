@@ -54,13 +54,13 @@ def test_every_clip_has_a_row_of_every_contender_and_the_seconds_of_the_timed_on
     out, chosen, document = measured
     rows = {(r["clip"], r["contender"]): r for r in document["rows"]}
     assert set(rows) == {(clip, c.label) for clip in (0, 1) for c in chosen}
-    for label in ("interval 1/7", "l2p 1/7"):  # their steps don't hang on the clip
+    for label in ("interval 1/8", "l2p 1/8"):  # their steps don't hang on the clip
         assert rows[0, label]["computed_steps"] == rows[1, label]["computed_steps"] < 20
         assert rows[0, label]["seconds"] == rows[1, label]["seconds"]
         assert rows[0, label]["psnr_mouth_db"] != rows[1, label]["psnr_mouth_db"]
     assert 1 < rows[0, "dicache @8"]["computed_steps"] < 40
     assert {p.name for p in out.glob("profile-*")} == {"profile-fewer-steps.safetensors", "profile-l2p.safetensors"}
-    assert "| l2p 1/7 |" in (out / "bench.md").read_text() and (out / "bench.png").stat().st_size > 10_000
+    assert "| l2p 1/8 |" in (out / "bench.md").read_text() and (out / "bench.png").stat().st_size > 10_000
 
 
 def test_a_second_run_has_nothing_left_to_do(measured):

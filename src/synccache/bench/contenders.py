@@ -123,7 +123,7 @@ AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (4, 6, 8)),
     "easycache": tuple((f"@{n}", {"computed_steps": n, "warmup": 4, "max_gap": 0}) for n in (6, 8, 10)),
     "first-block": tuple((f"{t:g}", {"threshold": t}) for t in (0.12, 0.16, 0.2)),
-    "l2p": tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10)),
+    "l2p": tuple((f"1/{n}", {"interval": n}) for n in (6, 8, 12)),
     "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.12, 0.24, 0.4)),
     "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (7, 9, 12)),
     "schedule": tuple(
@@ -132,7 +132,7 @@ AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "searched": tuple((f"@{n}", {"computed_steps": n}) for n in (8, 10, 12)),
     "spectrum": tuple((f"+{g:g}", {"growth": g}) for g in (0.75, 1.5, 3.0)),
     "synccache-cfg": tuple((f"@{n}", {"computed_steps": n, "max_gap": 0}) for n in (7, 10, 18)),
-    "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (5, 8, 13)),
+    "uncond-reuse": tuple((f"1/{n}", {"interval": n}) for n in (8, 13, 20)),
 }
 
 
@@ -148,7 +148,7 @@ def of_method(recipe: Recipe) -> tuple[Contender, ...]:
         off = {"max_gap": 0} if "max_gap" in recipe.settings else {}
         settings = tuple((f"@{n}", {"computed_steps": n, **off}) for n in (6, 8, 10))
     else:
-        settings = tuple((f"1/{n}", {"interval": n}) for n in (5, 7, 10))
+        settings = tuple((f"1/{n}", {"interval": n}) for n in (6, 8, 12))
     return tuple(Contender(f"{recipe.name} {text}", recipe.name, own, curve=recipe.name) for text, own in settings)
 
 
