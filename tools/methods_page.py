@@ -29,7 +29,13 @@ that lends the part. What makes no sense is refused in a sentence that says why.
 *Tensors* counts what is stored for each guidance branch at default settings, as large as the token sequence unless the
 scope says otherwise, on the built-in portrait model / on Wan2.2-S2V-14B; *+ n* is what the gate keeps to compare with,
 once for all branches, and *others n* what the branches hold that are filled in from the deciding one. A dash: it needs
-a profile of that model first, which `synccache profile` makes.
+a profile of that model first.
+
+What a method learns beforehand comes from one uncached run: `synccache profile --method NAME --out
+profile.safetensors` on the built-in portrait model, which has most of them already; `synccache.learn_profile(pipe,
+"NAME", lambda: pipe(...)).save("profile.safetensors")` on any other. `--profile` and `profile=` use it. A profile is
+kept with the model, the scheduler and the steps that it is of, and refused where it doesn't fit. What `synccache`
+learns, where segments merge best and what its probe finds, serves every method with segments.
 """
 STARTS = re.compile(
     r"(Papers?|Formula|Costs?|Cost of [\w ]+|Memory|Defaults?|Computed|Limits?|Needs|Reading|Evidence):|Use it|Not for"

@@ -1,6 +1,7 @@
 """``synccache profile`` on a tiny portrait model, and what it made in use."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +32,17 @@ def profile(model, out, method, *more):
     return main([str(a) for a in arguments])
 
 
+def animate(model, folder, method, *files_and_more):
+    """One clip and a bit of a bundled photo with a noise for speech."""
+    video, speech, picture = folder / "talk.mp4", sound(folder / "speech.wav"), folder / "photo.png"
+    _portrait().save(picture)
+    command = ["animate", "--image", picture, "--audio", speech, "--out", video, "--steps", "12", "--size", "64"]
+    command += ["--model", model, "--method", method, "--json"]
+    for one in files_and_more:
+        command += ["--profile", one] if isinstance(one, Path) else [one]
+    return main([str(a) for a in command])
+
+
 def sound(path, seconds=0.4):
     import wave
 
@@ -53,15 +65,22 @@ def test_a_profile_is_made_and_animates(model, tmp_path, capsys):
     made = Profile.load(out, "l2p")
     assert made.model["anatomy"] == "portrait" and made.scheduler is not None and made.source == said["source"]
     assert made.source["image"] == "astronaut.jpg" and made.source["model"].startswith("tiny.safetensors (sha256 ")
-    video, speech = tmp_path / "talk.mp4", sound(tmp_path / "speech.wav")
-    picture = tmp_path / "photo.png"
-    _portrait().save(picture)
-    command = ["animate", "--image", picture, "--audio", speech, "--out", video, "--steps", "12", "--size", "64"]
-    command += ["--model", model, "--method", "l2p", "--profile", out, "--json"]
-    assert main([str(a) for a in command]) == 0
+    assert animate(model, tmp_path, "l2p", out) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["settings"]["profile"] == str(out) and report["accelerated"]["computed_steps"] < 24
-    assert video.stat().st_size > 0
+    assert (tmp_path / "talk.mp4").stat().st_size > 0
+
+
+def test_a_composed_method_takes_a_profile_of_each_of_its_parts(model, tmp_path, capsys):
+    files = [tmp_path / f"{name}.safetensors" for name in ("magcache", "hyca")]
+    for file in files:
+        assert profile(model, file, file.stem, "--set", "decoupled=true", "--json") == 0
+    capsys.readouterr()
+    assert animate(model, tmp_path, "magcache+hyca", *files, "--set", "decoupled=true") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["settings"]["profile"] == list(map(str, files)) and report["accelerated"]["computed_steps"] < 24
+    assert animate(model, tmp_path, "magcache+hyca", files[0]) == 2
+    assert "--method hyca" in capsys.readouterr().err
 
 
 def test_the_seed_and_the_settings_count_and_people_are_told(model, tmp_path, capsys):

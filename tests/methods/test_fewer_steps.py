@@ -21,6 +21,14 @@ def test_fewer_steps_shortens_the_schedule_and_restores_it():
     assert len(pipe.scheduler.timesteps) == 20
 
 
+def test_a_run_that_is_shorter_anyway_stays_as_it_is():
+    pipe = Pipeline(Video())
+    with synccache.cached(pipe, "fewer-steps") as handle:
+        assert torch.equal(pipe(steps=8), Pipeline(Video())(steps=8)) and handle.trace.computed() == 8
+        pipe(steps=40)
+        assert handle.trace.computed() == 12
+
+
 def test_fewer_steps_resamples_sigmas_that_are_given():
     pipe = Pipeline(Video())
     with synccache.cached(pipe, "fewer-steps", computed_steps=3):

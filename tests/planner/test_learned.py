@@ -234,7 +234,6 @@ def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypa
 # -- the packaged portrait model and what is shipped for it ------------------------------------------------------
 
 LEARNERS = [name for name, recipe in RECIPES.items() if recipe.learn is not None]
-NEEDED = {"schedule": {"computed_steps": 8}}  # to use its profile at all
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +262,16 @@ def test_every_shipped_profile_fits_the_packaged_model(method, portrait):
     shipped = Profile.load(ASSETS / profile_name(method), method)
     scheduler = type(portrait.scheduler).__name__
     assert shipped.steps == 40 and shipped.fits(anatomies.find(portrait.transformer), scheduler)
-    with synccache.cached(portrait, method, **NEEDED.get(method, {})) as handle:
+    with synccache.cached(portrait, method) as handle:
         by_itself = handle.method
-    with synccache.cached(portrait, method, profile=shipped, **NEEDED.get(method, {})) as handle:
+    with synccache.cached(portrait, method, profile=shipped) as handle:
         assert str(handle.method) == str(by_itself)
+
+
+@pytest.mark.parametrize("method", RECIPES)
+def test_every_method_takes_the_packaged_model_with_nothing_but_its_name(method, portrait):
+    with synccache.cached(portrait, method) as handle:
+        assert handle.method.name == method
 
 
 def test_shipped_profiles_are_for_the_weights_that_they_were_learnt_on(portrait):

@@ -54,12 +54,13 @@ def measure_clip(
     other: HeldOut,
     chosen: Sequence[Contender],
     given: Given | None = None,
-    on_run: Callable[[Contender], None] | None = None,
+    on_run: Callable[[str], None] | None = None,
     timing: Timing = "each",
 ) -> list[dict[str, Any]]:
-    """A row for each contender; ``other`` lends its audio, ``on_run`` is called before each run.
+    """A row for each contender; ``other`` lends its audio, ``on_run`` is called with the label
+    before each run.
 
-    ``timing`` "each": this clip is one of many that are timed. "alone": no other one is; then what all others are
+    ``timing`` "each": this clip is one of many that are timed. "alone": the only one; then what all others are
     measured by (the reference, what takes as long, and fewer steps) is run three times, for a median, and seconds are
     put at one pace of the machine. "none": seconds won't be used.
     """
@@ -72,7 +73,7 @@ def measure_clip(
     for at in order:
         contender = [*chosen, *again][at]
         if on_run and at < len(chosen):
-            on_run(contender)
+            on_run(contender.label)
         shot = shoot(pipe, person, other, contender, (given or {}).get(contender.label))
         shots.setdefault(contender.label, shot)
         if contender.method is not None:

@@ -23,7 +23,7 @@ from ..methods import RECIPES
 from ..metrics.sync import opening_rms, speaking_range
 from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
-from .clip import Given, Timing, measure_clip, shoot
+from .clip import Given, measure_clip, shoot
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender, of_methods
 from .heldout import held_out
 from .report import write_report
@@ -53,8 +53,8 @@ def run(
 
     A clip's contenders run in an order of its own, so that a slow minute of the machine hits none in particular; a
     clip's uncached time is the median over its uncached runs of the same length (reference and controls). Rows are
-    saved after every clip; rows that a stopped run left in ``out`` are taken over. The suites in ``SPREAD`` time the
-    first clip alone and then judge the others in several processes at once (``bench/spread.py``).
+    saved after every clip; rows that a stopped run left in ``out`` are taken over. The suites in ``SPREAD`` run a clip
+    a core and time the first one only (``bench/spread.py``).
 
     Args:
         suite: a name in ``SUITES``.
@@ -91,10 +91,10 @@ def run(
         if on_progress:
             on_progress(done, total, what)
 
-    def tell(index: int, contender: Contender) -> None:
+    def tell(index: int, label: str) -> None:
         nonlocal done
-        say(f"clip {index + 1} of {count}: {contender.label}")
-        done += 1
+        say(f"clip {index + 1} of {count}: {label}")
+        done = min(done + 1, total)  # several cores that share a clip run its reference each
 
     def keep(index: int, found: list[dict[str, Any]]) -> None:
         rows[:] = [r for r in rows if r["clip"] != index or r["key"] not in keys] + found
@@ -108,16 +108,13 @@ def run(
         say("what the methods learn beforehand")
         (lender,) = held_out(1, config.frames, config.image_size, LENDER)
         given = prepared(pipe, lender, chosen, out) if spread else {}
-    alone = [index for index in missing if index == 0 or not spread]
-    timing: Timing = "alone" if spread and not quick else "each"
-    for index in alone:
-        found = measure_clip(pipe, people[index], people[index + 1], chosen, given, partial(tell, index), timing)
+    here = [index for index in missing if not spread or (quick and index == 0)]
+    for index in here:
+        found = measure_clip(pipe, people[index], people[index + 1], chosen, given, partial(tell, index))
         keep(index, found)
-    rest = [index for index in missing if index not in alone]
-    for index, found in measured_at_once(model, config, rest, chosen, given):
+    rest = [index for index in missing if index not in here]
+    for index, found in measured_at_once(model, config, rest, chosen, given, tell):
         keep(index, found)
-        for contender in chosen:
-            tell(index, contender)
     if spread:
         rows[:] = as_timed(rows)
     say("report")

@@ -1,9 +1,9 @@
-"""Many contenders: what they need first, the first clip timed alone, the others judged in several processes at once.
+"""Many contenders: what they need first, then a clip a core, as many at a time as there are cores; one clip is timed.
 
 Batches of clips gain nothing on a CPU, and in a batch the worst sample decides for all. So each clip runs by itself, on
-one core, as many at a time as there are cores, and the first steps that its runs share are computed once. Seconds taken
-that way mean nothing: those of such a row are the first clip's, plus or minus its own number of computed steps at what
-a computed step costs over a skipped one.
+one core. The first one is timed, beside the load of the others, which is the same for all that run on it. Of the others
+the first steps that their runs share are computed once, so their seconds mean nothing: those of such a row are the
+first clip's, plus or minus its own number of computed steps at what a computed step costs over a skipped one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ from ..planner.instability import segments_of
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
 from ..portrait.transformer import PortraitConfig
-from .clip import Given, measure_clip
+from .clip import Given, measure_clip, shoot
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, held_out
 from .start import shared_start
 
 _PIPES: list[PortraitPipeline] = []  # of this process, if it is one of several
+_BEGUN: list[Any] = []  # the queue in which it says what it begins with
 
 
 def prepared(pipe: PortraitPipeline, lender: HeldOut, chosen: Sequence[Contender], out: Path) -> dict[str, dict]:
@@ -104,29 +105,39 @@ def _run(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> None:
 
 
 def measured_at_once(
-    model: Path | None, config: PortraitConfig, clips: Sequence[int], chosen: Sequence[Contender], given: Given
+    model: Path | None,
+    config: PortraitConfig,
+    clips: Sequence[int],
+    chosen: Sequence[Contender],
+    given: Given,
+    on_run: Callable[[int, str], None] | None = None,
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(clip, its rows) of each of ``clips``, as they get done. Several cores share one where some would be idle."""
+    """(clip, its rows) of each of ``clips``, as they get done; clip 0 is timed.
+
+    Several cores share a clip where some would be idle. ``on_run`` is called with clip and label before each run.
+    """
     if not clips:
         return
-    cores = os.cpu_count() or 1
-    over = len(clips) % cores
-    shares = [_shares(chosen, cores // over if place >= len(clips) - over else 1) for place in range(len(clips))]
+    cores, judged = os.cpu_count() or 1, [index for index in clips if index != 0]
+    over = len(judged) % cores
+    shares = {index: [list(chosen)] for index in clips}
+    shares |= {index: _shares(chosen, cores // over) for index in judged[len(judged) - over :]}
     context = multiprocessing.get_context("spawn")
-    workers = min(cores, sum(map(len, shares)))
+    begun, workers = context.Queue(), min(cores, sum(map(len, shares.values())))
     done: dict[int, dict[str, dict[str, Any]]] = {index: {} for index in clips}
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(model,)) as pool:
-        jobs = {
-            pool.submit(_one, index, config, share, given): index
-            for index, of_clip in zip(clips, shares, strict=True)
-            for share in of_clip
-        }
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(model, begun)) as pool:
+        jobs = {pool.submit(_one, index, config, share, given): index for index in shares for share in shares[index]}
+        waiting = set(jobs)
         try:
-            for job in as_completed(jobs):
-                index = jobs[job]
-                done[index] |= {row["contender"]: row for row in job.result()}
-                if len(done[index]) == len(chosen):
-                    yield index, [done[index][c.label] for c in chosen]
+            while waiting:
+                finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                while on_run and not begun.empty():
+                    on_run(*begun.get())
+                for job in finished:
+                    index = jobs[job]
+                    done[index] |= {row["contender"]: row for row in job.result()}
+                    if len(done[index]) == len(chosen):
+                        yield index, [done[index][c.label] for c in chosen]
         except BaseException:  # stopped, or one of them failed: a clip takes minutes, which nobody waits for
             pool.shutdown(wait=False, cancel_futures=True)
             for child in multiprocessing.active_children():
@@ -142,17 +153,24 @@ def _shares(chosen: Sequence[Contender], count: int) -> list[list[Contender]]:
     return [[*reference, *others[start::count]] for start in range(count)]
 
 
-def _begin(model: Path | None) -> None:
+def _begin(model: Path | None, begun: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that waits for this one stops it
     keep_freed_memory()
     torch.set_num_threads(1)
-    _PIPES[:] = [PortraitPipeline.load(model)]
+    _PIPES[:], _BEGUN[:] = [PortraitPipeline.load(model)], [begun]
 
 
 def _one(index: int, config: PortraitConfig, chosen: Sequence[Contender], given: Given) -> list[dict[str, Any]]:
     person, other = held_out(2, config.frames, config.image_size, index)
+
+    def tell(label: str) -> None:
+        _BEGUN[0].put((index, label))
+
+    if index == 0:
+        shoot(_PIPES[0], person, other, Contender("warm-up", steps=2))
+        return measure_clip(_PIPES[0], person, other, chosen, given, tell, timing="alone")
     with shared_start(_PIPES[0], person):
-        return measure_clip(_PIPES[0], person, other, chosen, given, timing="none")
+        return measure_clip(_PIPES[0], person, other, chosen, given, tell, timing="none")
 
 
 def as_timed(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import typer
 from ..animation import Request, Result
 from ..animation import animate as make
 from ..portrait import GUIDANCE_SCALE
+from .bundled import given_or_bundled
 from .console import lasting, note, say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
 from .progress import TakeBar
@@ -21,6 +22,8 @@ Examples:
 
   synccache animate --image me.jpg --audio hello.wav --out hello.mp4 --compare
 
+  synccache animate --method hicache
+
   synccache animate ... --method synccache-linear --computed-steps 12
 
   synccache animate ... --threshold 0.2 --set max_gap=4 --report hello.json
@@ -30,9 +33,19 @@ Examples:
 
 
 def animate(
-    image: Annotated[Path, typer.Option(metavar="PHOTO", help="A photo with one upright face: JPEG, PNG, ...")],
-    audio: Annotated[Path, typer.Option(metavar="SOUND", help="Speech, 0.1 s to 10 min: WAV, MP3, OGG, a video, ...")],
-    out: Annotated[Path, typer.Option(metavar="MP4", help="The video to write: H.264 with the sound, 12.5 frames/s.")],
+    image: Annotated[
+        Path | None,
+        typer.Option(metavar="PHOTO", help="A photo with one upright face: JPEG, PNG, ... By default a bundled one."),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SOUND", help="Speech, 0.1 s to 10 min: WAV, MP3, OGG, a video, ... By default a bundled one."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="MP4", help="The video to write: H.264 with the sound, 12.5 frames/s.")
+    ] = Path("talk.mp4"),
     steps: Steps = 40,
     method: Annotated[
         str, typer.Option(metavar="NAME", help="Caching method; see 'synccache methods'. 'none' computes all steps.")
@@ -50,7 +63,9 @@ def animate(
     ] = None,
     computed_steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Steps to compute a clip, not a threshold; without a plan, all of the first."),
+        typer.Option(
+            metavar="N", help="Steps to compute a clip, not a threshold; without a profile, all of the first."
+        ),
     ] = None,
     cache_ratio: Annotated[
         float | None, typer.Option(metavar="X", help="Part of the residuals that is kept, over 0 and up to 1.")
@@ -75,11 +90,12 @@ def animate(
     flags = {"threshold": threshold, "computed_steps": computed_steps, "cache_ratio": cache_ratio}
     profiles = [str(path) for path in profile or ()]
     settings = settings_from(set_ or [], **flags, profile=profiles[0] if len(profiles) == 1 else profiles or None)
-    request = Request(
-        image=image, audio=audio, out=out, steps=steps, method=method, settings=settings, compare=compare, seed=seed,
-        guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,
-    )  # fmt: skip
-    run(request, json_)
+    with given_or_bundled(image, audio) as (photo, sound):
+        request = Request(
+            image=photo, audio=sound, out=out, steps=steps, method=method, settings=settings, compare=compare,
+            seed=seed, guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,
+        )  # fmt: skip
+        run(request, json_)
 
 
 def run(request: Request, as_json: bool) -> None:

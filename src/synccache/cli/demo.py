@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from ..animation import Request
 from ..errors import InputError
 from .animate import run
+from .bundled import given_or_bundled
 from .console import note
 from .options import Json, Model, Seed, Steps
 
@@ -32,14 +32,13 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Animate the bundled portrait (NASA's Eileen Collins) twice: uncached and cached, side by side."""
-    assets = files("synccache.portrait") / "assets"
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"The folder {out} cannot be made ({error.strerror}); choose another.") from None
     if not json_:
         note("Animating the bundled portrait twice, uncached and cached.")
-    with as_file(assets / "astronaut.jpg") as image, as_file(assets / "demo.ogg") as audio:
+    with given_or_bundled() as (image, audio):
         request = Request(
             image=image, audio=audio, out=out / "demo.mp4", steps=steps, method=method, compare=True, seed=seed,
             model=model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from ..portrait import GUIDANCE_SCALE
 from ..portrait.evaluate import evaluate
 from ..portrait.pictures import sample_strip
 from ..portrait.pipeline import PortraitPipeline
+from .bundled import given_or_bundled
 from .console import say, say_json
 from .options import Guidance, Json, Model, Steps
 from .progress import CountBar
@@ -47,8 +47,7 @@ def portrait_eval(
     if strip is not None:
         check_writable(strip)
     pipe = PortraitPipeline.load(model)
-    assets = files("synccache.portrait") / "assets"
-    with as_file(assets / "astronaut.jpg") as image, as_file(assets / "demo.ogg") as audio:
+    with given_or_bundled() as (image, audio):
         scene = prepare(image, audio, pipe.transformer.config.image_size)
     with CountBar("people", shown=not json_) as bar:
         found = evaluate(

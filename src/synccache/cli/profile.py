@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +20,7 @@ from ..planner.learning import check_learns
 from ..portrait import GUIDANCE_SCALE
 from ..portrait.hearing import FRAME
 from ..portrait.pipeline import PortraitPipeline
+from .bundled import given_or_bundled
 from .console import say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
 from .progress import CountBar
@@ -99,10 +99,7 @@ def profile(
 @contextmanager
 def portrait_clip(image: Path | None, audio: Path | None, mask: Path | None, model: Path | None) -> Iterator[Clip]:
     """The model on a photo and a recording, the bundled ones where none are given."""
-    with ExitStack() as stack:
-        assets = files("synccache.portrait") / "assets"
-        photo = image or stack.enter_context(as_file(assets / "astronaut.jpg"))
-        sound = audio or stack.enter_context(as_file(assets / "demo.ogg"))
+    with given_or_bundled(image, audio) as (photo, sound):
         pipe = PortraitPipeline.load(model)
         scene = prepare(photo, sound, pipe.transformer.config.image_size, mask=mask)
         yield Clip(pipe, scene, {"model": model_name(model), "image": photo.name, "audio": sound.name})

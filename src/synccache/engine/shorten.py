@@ -17,22 +17,22 @@ class Fewer:
     """As many steps as asked for here, where the scheduler itself puts them.
 
     Args:
-        steps: their number.
+        steps: their number; a run that is asked for fewer keeps its own.
     """
 
     steps: int
 
     def length(self, asked: int) -> int:
         """Steps of a run that is asked for ``asked``."""
-        return self.steps
+        return min(self.steps, asked)
 
     def set_timesteps(self, scheduler: Any, original: Any, bound: inspect.BoundArguments) -> None:
         """Call ``original``, the scheduler's own, for fewer steps than ``bound`` says."""
         for name, value in bound.arguments.items():
             if name in ("sigmas", "timesteps") and value is not None:
-                bound.arguments[name] = _resampled(value, self.steps)
+                bound.arguments[name] = _resampled(value, self.length(len(value)))
             elif name == "num_inference_steps" and value is not None:
-                bound.arguments[name] = self.steps
+                bound.arguments[name] = self.length(value)
         original(*bound.args, **bound.kwargs)
 
 

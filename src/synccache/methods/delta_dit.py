@@ -10,6 +10,7 @@ each span, and one more where they overlap. Blocks that run on a skipped step ar
 their input and output.
 Use it as the baseline that leaves out part of the stack. Its speed-up ends at 1 / (1 - share), and what comes behind a
 stale front span runs on a stale input.
+Defaults: interval, share and turn as read above; no warm-up and no last step, of which nothing is known.
 """
 
 from ..engine.method import Method

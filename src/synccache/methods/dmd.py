@@ -13,6 +13,7 @@ Cost of a skipped step: one pass over the anchors; embedding and head (and injec
 computed step takes as many inner products in float64 as there are anchors. Memory: ``anchors`` tensors per branch.
 Use it on long runs with an even schedule. Modes may grow: at long gaps it can run away (the one test found by a third
 party has it ahead of Taylor on FLUX and far behind on DiT-XL). ``decoupled=True`` keeps injections live.
+Defaults: the calibrator's history of 6; an interval of 4 and four warm-up steps are ours, for the first gap's sake.
 """
 
 from ..engine.method import Method

@@ -11,6 +11,7 @@ per module and branch, two or three for each block: about 2.15 GB on FLUX at 102
 Use it as the baseline at the level of modules. ``interval`` does the same for the price of one tensor. Attention that
 a block writes into its own forward isn't found, and a block's own audio or text attention is stale.
 Single blocks of FLUX and HunyuanVideo, where attention and MLP end in one projection, hold one tensor each.
+Defaults: the release's interval of 3, and the last step, which the release computes by counting from the end.
 """
 
 from ..engine.method import Method

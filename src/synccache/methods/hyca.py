@@ -14,6 +14,7 @@ Cost of a skipped step: one pass over the anchors; embedding and head (and injec
 Memory: up to three tensors per branch, as many as the solvers in use want.
 Use it where channels differ: if one solver fits all of them, it is that solver. It needs a profile of the model, which
 holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
+Defaults: the two clusters that the paper shows; interval 5 is the slowest of its tables, warm-up 3 as ``taylorseer``.
 """
 
 from __future__ import annotations

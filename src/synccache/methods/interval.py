@@ -5,6 +5,7 @@ Formula: computed when ``interval`` steps have passed since the last computed on
 Cost of a skipped step: embedding, head and injections only (no probe). Memory: one tensor per branch.
 Unlike ``fora`` it computes the first tenth of the steps; ``warmup=0`` has it compute just the same ones.
 Use it as the simplest baseline, and where speed must not depend on content. ``decoupled=True`` keeps injections live.
+Defaults: FORA's interval of 3; a tenth of the run as warm-up, and the last step, are ours.
 """
 
 from ..engine.method import Method

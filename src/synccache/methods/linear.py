@@ -4,6 +4,7 @@ Paper: TaylorSeer, arXiv 2503.06923, ICCV 2025 (order 1; there per module); Lagr
 Formula: ``F(t) = F_0 + c (t - t_0) / (t_0 - t_1) (F_0 - F_1)``, c = ``contraction``.
 Cost of a skipped step: embedding, head and injections only (no probe). Memory: two tensors per segment and branch.
 Use it at gaps up to about 3; beyond, or under strong guidance, it overshoots: lower ``contraction`` or ``max_gap``.
+Defaults: as ``interval``, so that the two differ by the forecast alone; the line goes its whole way.
 """
 
 from ..engine.method import Method

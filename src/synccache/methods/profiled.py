@@ -14,6 +14,8 @@ from ..scopes import WholeModel
 from .profiled_gates import ListedFor
 from .recipe import Settings
 
+MAKE = "Make one with: synccache profile --method {} --out profile.safetensors"
+
 
 def learned(s: Settings, method: str, name: str, what: str) -> Tensor:
     """The tensor ``name`` of the setting ``profile``.
@@ -21,7 +23,7 @@ def learned(s: Settings, method: str, name: str, what: str) -> Tensor:
     Raises:
         InputError: there is no profile, or no such tensor in it; ``what`` says in words what is missing.
     """
-    make = f"Make one with: synccache profile --method {method} --out profile.safetensors"
+    make = MAKE.format(method)
     if s["profile"] is None:
         raise InputError(f"The method {method!r} needs profile=..., with {what}. {make}")
     if name not in s["profile"].tensors:

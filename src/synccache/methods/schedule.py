@@ -8,6 +8,7 @@ Cost of a skipped step: embedding, head and injections (no probe); with ``guided
 others' output being the deciding branch's plus the forecast difference, as in ``synccache-cfg``. Memory: ``order + 1``
 tensors per segment and branch.
 Use it with a list that was searched for on your model; a list fits one scheduler and number of steps.
+Defaults: reuse, on all segments, nothing protected: a list says all there is to say. Limit: it can't see content.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ..errors import InputError
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
 from .probing import SEGMENTED, segment_scope
-from .profiled import best_listed, learned
+from .profiled import MAKE, best_listed, learned
 from .recipe import Recipe, Settings, protected
 
 
@@ -42,10 +43,10 @@ def _forecaster(s: Settings) -> Forecaster:
 def _listed(s: Settings, forecaster: Forecaster) -> Listed:
     if s["schedule"]:
         return Listed(frozenset(s["schedule"]))
-    if s["computed_steps"] is None:
+    if s["profile"] is None:
         raise InputError(
-            "The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute, or "
-            "computed_steps and a profile to search in."
+            "The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute, or a profile to "
+            f"search in. {MAKE.format('schedule')}"
         )
     gram = learned(s, "schedule", "gram", "the inner products of the recorded features")
     costs = learned(s, "schedule", "sizes", "the lengths of the sampler's steps").square()
@@ -71,7 +72,7 @@ RECIPE = Recipe(
     scope="segments between injection sites",
     forecaster="reuse or Lagrange",
     settings={
-        "schedule": None, "computed_steps": None, "order": 0, "contraction": 1.0, "reach": None, "guided": False,
+        "schedule": None, "computed_steps": 10, "order": 0, "contraction": 1.0, "reach": None, "guided": False,
         "warmup": None, "last": None, "max_gap": None, "profile": None, **SEGMENTED, "cache_ratio": 1.0,
     },
     build=build,

@@ -11,6 +11,7 @@ conditioning changes from step to step: nothing of the model runs, so audio, tex
 Reading: errors of all steps count alike (weighted by the length of the sampler's steps, as ``schedule`` does with
 features of blocks, the lists gave less on four clips of the training side). The line goes its whole way on any gap: a
 search that knows the forecaster leaves no gap on which that hurts.
+Defaults: ten steps, at about four times the speed; a line, since the portrait model's sampler is of second order.
 """
 
 from __future__ import annotations

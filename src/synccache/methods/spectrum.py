@@ -13,6 +13,7 @@ out.
 Cost of a skipped step: one pass over the anchors; embedding and head (and injections, whose result is dropped).
 Memory: one tensor per computed step and branch, up to ``anchors``: the most of all methods on the whole stack.
 Use it on long runs, where the many early anchors carry the fit. ``decoupled=True`` keeps injections live.
+Defaults: the release's but for ``anchors`` (there all) and ``centred``, as said above.
 """
 
 from ..engine.method import Method

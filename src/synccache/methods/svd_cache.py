@@ -18,6 +18,7 @@ and head (and injections, whose result is dropped). Memory: ``anchors`` tensors 
 polynomial, and V.
 Use it where differences between anchors are noisy: only what moves together is extrapolated. It needs a profile of the
 model, which holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
+Defaults: the paper's beta, energy and interval; 8 anchors, since all can't be held, and warm-up 3 are ours.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ Cost of a skipped step: half of ``synccache-linear``'s with guidance, the same w
 outputs of the model.
 Use it where guidance takes two calls a step, the conditional one first or named so. Without guidance, or with both
 branches in one batch, it does what ``synccache-linear`` does.
+Defaults: ``synccache-linear``'s; the forecast of the guidance direction is the same line.
 """
 
 from ..engine.method import Method

@@ -6,6 +6,7 @@ Formula: ``h_L = h_0 + R``, R = last output minus first input of the newest comp
 blocks is part of R and stale. ``decoupled=True`` stores the sum of the blocks' residuals and keeps injections live.
 Cost of a skipped step: one block (and injections, whose result is dropped). Memory: one tensor per branch, one probe.
 Use it as the control for decoupling, and on models without injection.
+Defaults: ``synccache``'s, without a mask. Limit: stale conditioning wherever something is injected.
 """
 
 from ..engine.method import Method
