@@ -57,8 +57,7 @@ def measure_clip(
     on_run: Callable[[str], None] | None = None,
     timing: Timing = "each",
 ) -> list[dict[str, Any]]:
-    """A row for each contender; ``other`` lends its audio, ``on_run`` is called with the label
-    before each run.
+    """A row for each contender; ``other`` lends its audio, ``on_run`` is called with a label before each run.
 
     ``timing`` "each": this clip is one of many that are timed. "alone": the only one; then what all others are
     measured by (the reference, what takes as long, and fewer steps) is run three times, for a median, and seconds are

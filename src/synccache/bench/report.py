@@ -140,7 +140,8 @@ def write_report(
     summary = document["summary"] = summarise(rows, chosen)
     hardware = document["hardware"]
     text = [
-        f"`{document['command']}`: {len({r['clip'] for r in rows})} held-out clips, {hardware['processor']}, "
+        f"`{document['command']}`: {len({r['clip'] for r in rows})} held-out clips of {document['frames']} frames, "
+        f"{hardware['processor']}, "
         f"{hardware['cores']} cores, torch {hardware['torch']}, {document['started'][:10]}.",
         "",
         "Speed-up, cost of a skipped step (as a part of a computed one), what of it goes beyond the parts that stay "

@@ -31,6 +31,7 @@ from .spread import as_timed, measured_at_once, prepared
 
 SCHEMA = "synccache.bench/1"
 SPREAD = ("ablations", "methods")  # what counts there is quality, so one clip is timed and the others run at once
+SHORT = {"methods": 8}  # frames of a clip at most, where a hundred contenders have to fit into an hour or so
 LENDER = 1000  # number of the clip that methods learn from; no run measures it
 SUITES: dict[str, Callable[[bool], Sequence[Contender]]] = {
     "core": lambda quick: QUICK if quick else CORE,
@@ -79,7 +80,8 @@ def run(
     pipe = PortraitPipeline.load(model)
     out.mkdir(parents=True, exist_ok=True)
     config = pipe.transformer.config
-    document = _new_document(suite, model)
+    frames = min(config.frames, SHORT.get(suite, config.frames))
+    document = _new_document(suite, model, frames)
     rows: list[dict[str, Any]] = document["rows"]
     rows += _kept(out / "bench.json", document)
     keys = {c.key for c in chosen}
@@ -100,20 +102,20 @@ def run(
         rows[:] = [r for r in rows if r["clip"] != index or r["key"] not in keys] + found
         _save(out / "bench.json", document)
 
-    people = held_out(count + 1, config.frames, config.image_size)  # the last one lends its audio
+    people = held_out(count + 1, frames, config.image_size)  # the last one lends its audio
     spread = suite in SPREAD
     given: Given = {}
     if missing:
         shoot(pipe, people[0], people[1], Contender("warm-up", steps=2))
         say("what the methods learn beforehand")
-        (lender,) = held_out(1, config.frames, config.image_size, LENDER)
+        (lender,) = held_out(1, frames, config.image_size, LENDER)
         given = prepared(pipe, lender, chosen, out) if spread else {}
     here = [index for index in missing if not spread or (quick and index == 0)]
     for index in here:
         found = measure_clip(pipe, people[index], people[index + 1], chosen, given, partial(tell, index))
         keep(index, found)
     rest = [index for index in missing if index not in here]
-    for index, found in measured_at_once(model, config, rest, chosen, given, tell):
+    for index, found in measured_at_once(model, (frames, config.image_size), rest, chosen, given, tell):
         keep(index, found)
     if spread:
         rows[:] = as_timed(rows)
@@ -135,7 +137,7 @@ def _relate_openings(rows: list[dict[str, Any]]) -> None:
         row["opening_rms_truth"] = opening_rms(row["opening"], row["true_opening"], span)
 
 
-def _new_document(suite: str, model: Path | None) -> dict[str, Any]:
+def _new_document(suite: str, model: Path | None, frames: int) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "suite": suite,
@@ -144,6 +146,7 @@ def _new_document(suite: str, model: Path | None) -> dict[str, Any]:
         "model": model_name(model),
         "guidance_scale": GUIDANCE_SCALE,
         "spread": suite in SPREAD,
+        "frames": frames,
         "hardware": hardware(),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": [],
@@ -174,7 +177,7 @@ def _kept(path: Path, like: dict[str, Any]) -> list[dict[str, Any]]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         document = {}
-    for name in ("schema", "suite", "version", "model", "guidance_scale"):
+    for name in ("schema", "suite", "version", "model", "guidance_scale", "frames"):
         if document.get(name) != like[name]:
             raise InputError(
                 f"{path} holds rows with the {name} {document.get(name)!r}, and this run has {like[name]!r}. Choose "

@@ -29,7 +29,6 @@ from ..planner import learn_profile
 from ..planner.instability import segments_of
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
-from ..portrait.transformer import PortraitConfig
 from .clip import Given, measure_clip, shoot
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, held_out
@@ -106,13 +105,13 @@ def _run(pipe: PortraitPipeline, person: HeldOut, steps: int = 40) -> None:
 
 def measured_at_once(
     model: Path | None,
-    config: PortraitConfig,
+    size: tuple[int, int],
     clips: Sequence[int],
     chosen: Sequence[Contender],
     given: Given,
-    on_run: Callable[[int, str], None] | None = None,
+    on_run: Callable[[int, str], None],
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    """(clip, its rows) of each of ``clips``, as they get done; clip 0 is timed.
+    """(clip, its rows) of each of ``clips``, as they get done; clip 0 is timed. ``size``: a clip's frames and pixels.
 
     Several cores share a clip where some would be idle. ``on_run`` is called with clip and label before each run.
     """
@@ -126,12 +125,12 @@ def measured_at_once(
     begun, workers = context.Queue(), min(cores, sum(map(len, shares.values())))
     done: dict[int, dict[str, dict[str, Any]]] = {index: {} for index in clips}
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(model, begun)) as pool:
-        jobs = {pool.submit(_one, index, config, share, given): index for index in shares for share in shares[index]}
+        jobs = {pool.submit(_one, index, size, share, given): index for index in shares for share in shares[index]}
         waiting = set(jobs)
         try:
             while waiting:
                 finished, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
-                while on_run and not begun.empty():
+                while not begun.empty():
                     on_run(*begun.get())
                 for job in finished:
                     index = jobs[job]
@@ -160,8 +159,8 @@ def _begin(model: Path | None, begun: Any) -> None:
     _PIPES[:], _BEGUN[:] = [PortraitPipeline.load(model)], [begun]
 
 
-def _one(index: int, config: PortraitConfig, chosen: Sequence[Contender], given: Given) -> list[dict[str, Any]]:
-    person, other = held_out(2, config.frames, config.image_size, index)
+def _one(index: int, size: tuple[int, int], chosen: Sequence[Contender], given: Given) -> list[dict[str, Any]]:
+    person, other = held_out(2, *size, index)
 
     def tell(label: str) -> None:
         _BEGUN[0].put((index, label))
