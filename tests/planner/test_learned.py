@@ -1,7 +1,6 @@
 """Profiles: learnt from one run, kept in a file, refused where they don't belong."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,15 +9,11 @@ from safetensors.torch import save_file
 from toys import Pipeline, Video, WanModel_S2V
 
 import synccache
-from synccache import Anatomy, InputError, anatomies
+from synccache import Anatomy, InputError
 from synccache.api import profile_name
 from synccache.methods import RECIPES
 from synccache.planner import Profile, learn_profile, learning
-from synccache.planner.digest import weights_of
-from synccache.portrait.pipeline import PortraitPipeline
-from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
 
-ASSETS = Path(synccache.__file__).parent / "portrait" / "assets"
 NOW = {"steps": 4}
 
 
@@ -229,64 +224,6 @@ def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypa
     monkeypatch.setattr(learning, "check_learns", lambda name: (RECIPES[name], careless))
     with pytest.raises(InputError, match="made 0 steps of the model; at least 2"):
         learn_profile(pipeline(), "magcache", lambda: None)
-
-
-# -- the packaged portrait model and what is shipped for it ------------------------------------------------------
-
-LEARNERS = [name for name, recipe in RECIPES.items() if recipe.learn is not None]
-
-
-@pytest.fixture(scope="module")
-def portrait():
-    return PortraitPipeline.load()
-
-
-def small_portrait():
-    torch.manual_seed(0)
-    config = PortraitConfig(image_size=32, dim=24, ffn_dim=24, heads=2, layers=4, inject_after=(0, 1, 3), frames=2)
-    return PortraitPipeline(PortraitTransformer(config))
-
-
-@pytest.mark.parametrize("method", LEARNERS)
-def test_every_learner_keeps_the_steps_of_its_run(method):
-    pipe = small_portrait()
-    reference, audio = torch.zeros(1, 3, 32, 32), torch.randn(1, 2, 5, 64)
-    mask = torch.ones(32, 1) * (torch.arange(32) < 16)
-    made = learn_profile(pipe, method, lambda: pipe.denoise(reference, audio, steps=6), mask=mask)
-    assert made.steps == 6 and made.timesteps == tuple(pipe.scheduler.timesteps.tolist())
-    assert made.weights == weights_of(pipe.transformer.blocks)
-
-
-@pytest.mark.parametrize("method", [name for name in LEARNERS if (ASSETS / profile_name(name)).is_file()])
-def test_every_shipped_profile_fits_the_packaged_model(method, portrait):
-    shipped = Profile.load(ASSETS / profile_name(method), method)
-    scheduler = type(portrait.scheduler).__name__
-    assert shipped.steps == 40 and shipped.fits(anatomies.find(portrait.transformer), scheduler)
-    with synccache.cached(portrait, method) as handle:
-        by_itself = handle.method
-    with synccache.cached(portrait, method, profile=shipped) as handle:
-        assert str(handle.method) == str(by_itself)
-
-
-@pytest.mark.parametrize("method", RECIPES)
-def test_every_method_takes_the_packaged_model_with_nothing_but_its_name(method, portrait):
-    with synccache.cached(portrait, method) as handle:
-        assert handle.method.name == method
-
-
-def test_shipped_profiles_are_for_the_weights_that_they_were_learnt_on(portrait):
-    shipped = Profile.load(ASSETS / profile_name("l2p"))
-    trained = PortraitTransformer(portrait.transformer.config)
-    trained.load_state_dict(portrait.transformer.state_dict())
-    anatomy = anatomies.find(trained)
-    assert shipped.fits(anatomy) and shipped.fits(anatomies.find(trained.bfloat16()))
-    with torch.no_grad():
-        trained.blocks[9].ffn.net[2].weight.mul_(1.1)
-    assert not shipped.fits(anatomy)
-    with pytest.raises(InputError, match=r"'l2p' needs profile=.*synccache profile --method l2p"):
-        synccache.apply(trained, "l2p")
-    shipped.check(anatomy, "l2p")  # who gives it himself may use it
-    assert weights_of([torch.nn.Linear(2, 2, device="meta")]) is None
 
 
 def test_what_is_composed_learns_as_the_method_whose_profile_it_takes():
