@@ -48,7 +48,5 @@ def learn_segments(target: Any, call: Callable[[], Any], s: Settings) -> dict[st
     """A plan's tensors: the segments' instability, and the probe's errors."""
     from ..planner.instability import segments_of  # methods know nothing of the planner until they learn
 
-    plan = segments_of(
-        target, call, mask=s["mask"], mask_weight=s["mask_weight"], anatomy=s["anatomy"], steps=s["steps"]
-    )
-    return plan.tensors()
+    given = {name: s[name] for name in ("mask", "mask_weight", "anatomy", "steps", "group")}
+    return segments_of(target, call, **given).tensors()
