@@ -27,9 +27,9 @@ that lends the part. What makes no sense is refused in a sentence that says why.
 `synccache.Method(gate, scope, forecaster)`.
 
 *Tensors* counts what is stored for each guidance branch at default settings, as large as the token sequence unless the
-scope says otherwise, on the built-in portrait model / on Wan2.2-S2V-14B; *+ n* is what the gate keeps to compare with,
-once for all branches, and *others n* what the branches hold that are filled in from the deciding one. A dash: it needs
-a profile of that model first.
+scope says otherwise, on the built-in portrait model / on Wan2.2-S2V-14B; *+ n* is what is kept once for all branches,
+for the gate to compare with or as the output from which other branches are filled in, and *others n* what each of these
+branches holds. A dash: it needs a profile of that model first.
 
 What a method learns beforehand comes from one uncached run: `synccache profile --method NAME --out
 profile.safetensors` on the built-in portrait model, which has most of them already; `synccache.learn_profile(pipe,
@@ -38,7 +38,8 @@ kept with the model, the scheduler and the steps that it is of, and refused wher
 learns, where segments merge best and what its probe finds, serves every method with segments.
 """
 STARTS = re.compile(
-    r"(Papers?|Formula|Costs?|Cost of [\w ]+|Memory|Defaults?|Computed|Limits?|Needs|Reading|Evidence):|Use it|Not for"
+    r"(Papers?|Source|Formula|Costs?|Cost of [\w ]+|Memory|Defaults?|Computed|Coefficients|Block lists|Limits?|Needs|"
+    r"Readings?|Evidence):|Use it|Not for|- "
 )
 
 
@@ -60,7 +61,8 @@ def _row(recipe: Recipe, held: dict[str, dict[str, int] | None]) -> str:
 def _tensors(held: dict[str, int] | None) -> str:
     if held is None:
         return "–"
-    more = f" + {held['gate']}" * bool(held["gate"]) + f", others {held['guidance']}" * bool(held["guidance"])
+    once = held["gate"] + held["lead"]
+    more = f" + {once}" * bool(once) + f", others {held['guidance']}" * bool(held["guidance"])
     return f"{held['anchors']}{more}"
 
 
@@ -71,7 +73,7 @@ def _section(recipe: Recipe) -> str:
         if not text or not line.strip() or STARTS.match(line):
             text.append("")
         text[-1] = f"{text[-1]} {line.strip()}".strip()
-    points = [f"- {_shown(point)}" for point in text if point]
+    points = [f"  {_shown(point)}" if point.startswith("- ") else f"- {_shown(point)}" for point in text if point]
     settings = ", ".join(f"`{name}` {_value(value)}" for name, value in recipe.settings.items())
     points.append(f"- Settings and defaults: {settings or 'none'}.")
     points += [f"- On `{model}`: " + ", ".join(f"`{k}` {_value(v)}" for k, v in own.items()) + "."

@@ -20,6 +20,7 @@ from .engine.engine import Engine
 from .engine.handle import SETTINGS_SCHEMA, SETTINGS_VERSION, Handle, handle_of
 from .engine.method import Method
 from .errors import InputError
+from .methods.learnt import agreed
 from .methods.names import is_composed, listed, profiled
 from .methods.recipe import Recipe
 from .methods.settings import COMMON, unknown
@@ -157,7 +158,7 @@ def _build(
     if not isinstance(method, str):
         raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
     recipe = recipes.find(method)
-    settings = recipes.complete(recipe, given, anatomy.name)
+    settings = recipes.complete(recipe, given, anatomy.name, len(anatomy.blocks))
     profiles = [_opened(one) for one in listed(settings.get("profile"))]
     if "plan" in recipe.settings:
         own = "profile" in recipe.settings
@@ -166,6 +167,7 @@ def _build(
         settings["plan"] = _plan_of([*map(_opened, listed(settings["plan"])), *plans], anatomy, scheduler)
     if "profile" in recipe.settings:
         found = _profiles(profiles, recipe.name, anatomy, scheduler)
+        settings, found = agreed(recipe.name, settings, given, found, recipes.RECIPES)
         settings["profile"] = found if is_composed(recipe.name) else next(iter(found), None)
     return recipe.build(settings), settings
 
@@ -192,7 +194,7 @@ def _plan_of(given: Sequence[Profile], anatomy: Anatomy, scheduler: str | None) 
     return plan
 
 
-def _profiles(given: Sequence[Profile], method: str, anatomy: Anatomy, scheduler: str | None) -> tuple[Profile, ...]:
+def _profiles(given: Sequence[Profile], method: str, anatomy: Anatomy, scheduler: str | None) -> list[Profile]:
     """One for each method that ``method`` takes a profile of: the user's, else a shipped one that fits, if any.
 
     Raises:
@@ -210,7 +212,7 @@ def _profiles(given: Sequence[Profile], method: str, anatomy: Anatomy, scheduler
         shipped = None if name in found else shipped_profile(name, anatomy, scheduler)
         if shipped is not None:
             found[name] = shipped
-    return tuple(found.values())
+    return list(found.values())
 
 
 def shipped_profile(method: str, anatomy: Anatomy, scheduler: str | None = None) -> Profile | None:

@@ -7,7 +7,8 @@ import torch
 from toys import AddModel, Pipeline, Video
 
 import synccache
-from synccache import Method
+from synccache import InputError, Method
+from synccache.engine.notices import Notice
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import WholeStack
@@ -83,7 +84,20 @@ def test_only_what_is_needed_is_stored_and_all_of_it_is_counted():
             pipe()
             held[name] = handle.bytes
     tokens, latent = 2 * 4 * 4 * 8 * 4, 4 * 2 * 4 * 4 * 4  # a residual of 32 tokens of 8 floats; one output
-    assert held == {"regions": 2 * tokens, "difference": tokens + latent}
+    assert held == {"regions": 2 * tokens, "difference": tokens + 2 * latent}  # the deciding branch's output, too
+
+
+def test_branches_that_decide_for_themselves_can_not_be_told_from_one_another():
+    with pytest.raises(InputError, match="with branches='separate' each decides for itself"):
+        synccache.apply(Pipeline(Video()), "uncond-reuse", branches="separate")
+
+
+@pytest.mark.parametrize("how", [{"guidance": 1.0}, {"guidance": 2.0, "batched": True}])
+def test_where_there_is_no_other_branch_to_fill_in_it_says_so(how):
+    pipe = Pipeline(Video(), batched=how.pop("batched", False))
+    with synccache.cached(pipe, "uncond-reuse") as handle, pytest.warns(Notice, match="no step has called the model"):
+        pipe(**how)
+    assert handle.trace.skipped() == 0
 
 
 @pytest.mark.parametrize("batched", [False, True])

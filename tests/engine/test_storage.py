@@ -171,20 +171,17 @@ VIDEO = Context(Step(6), grid=(2, 6, 10), offset=8, video=True)
 BY_CHANNEL = ChannelMask(torch.arange(32) % 2, 2)
 BY_TOKEN = replace(VIDEO, mask=torch.linspace(0, 1, 120)[None])
 SPLITS = [
-    (None, VIDEO, 1), (BY_CHANNEL, VIDEO, 1), (TokenSplit(), BY_TOKEN, 1), (Subspace(BASIS), VIDEO, 3),
-    (LowPass(0.4), VIDEO, 4), (LowPass(0.4), Context(Step(6), video=True), 3),
+    (None, VIDEO), (BY_CHANNEL, VIDEO), (TokenSplit(), BY_TOKEN), (Subspace(BASIS), VIDEO),
+    (LowPass(0.4), VIDEO), (LowPass(0.4), Context(Step(6), video=True)),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("onto", [True, False])
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float8_e4m3fn])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("split", "context", "precisely"), SPLITS)
-def test_nothing_else_of_a_features_size_is_made(split, context, precisely, dtype, stored, onto, monkeypatch):
-    """The result alone; a projection in float32 takes two more, that of a batch's frames three, their copy too.
-
-    And the pieces are the whole: to the last bit in float32, and to one rounding in half precision.
-    """
+@pytest.mark.parametrize(("split", "context"), SPLITS)
+def test_nothing_else_of_a_features_size_is_made(split, context, dtype, stored, onto, monkeypatch):
+    """The result alone. And the pieces are the whole: to rounding."""
     shape = (2, 136, 32)  # more pieces than samples, and no whole number of them in any direction
     value, *anchors = features(shape, 4, dtype)
     anchors = [a.to(stored) for a in anchors]
@@ -199,10 +196,9 @@ def test_nothing_else_of_a_features_size_is_made(split, context, precisely, dtyp
     monkeypatch.setattr(history, "PIECE", 1000)
     with Allocated(value.numel() * 3 // 4) as made:
         got = added()
-    assert made.count == (precisely if dtype is torch.float32 else 1)
+    assert made.count == 1
     assert got.dtype is dtype and got.stride() == value.stride()
-    close = {} if dtype is torch.bfloat16 else {"rtol": 0, "atol": 0}
-    torch.testing.assert_close(got, whole, **close)
+    torch.testing.assert_close(got, whole)
 
 
 @pytest.mark.parametrize("shape", [(2, 136, 32), (5, 3, 7), (1, 4, 3, 30, 20), (40,), (4, 1, 2)])

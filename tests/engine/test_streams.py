@@ -8,8 +8,8 @@ from toys import AddModel, TwoStream, distance
 import synccache
 from synccache import Method, UnsupportedModel
 from synccache.engine.structure import put_together, take_apart
-from synccache.forecasters import Reuse
-from synccache.gates import Interval, Never
+from synccache.forecasters import ByPerson, Lagrange, Reuse
+from synccache.gates import Interval, Listed, Never
 from synccache.scopes import Segments, WholeStack
 
 EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
@@ -37,6 +37,33 @@ def test_two_streams_and_a_concatenation(text_tokens):
         assert [b.calls for b in model.single_transformer_blocks] == [2] * 3
         streams = {k[3] for k in handle.engine.session().histories if k[2] == "blocks 0-3"}
         assert streams == {"hidden_states", "encoder_hidden_states"}
+
+
+def test_text_in_a_stream_of_its_own_is_no_person():
+    """With a mask that holds nobody everything goes by the background's rule, and without one by the person's."""
+    outs = {}
+    anatomy = lambda m: synccache.Anatomy(  # noqa: E731
+        "two", (*m.transformer_blocks, *m.single_transformer_blocks), grid=lambda bound: (1, 2, 3),
+        before={"SingleBlock": lambda bound: 5},
+    )  # fmt: skip
+    for name, forecaster, mask in (
+        ("background", ByPerson(Lagrange(1), Reuse()), torch.zeros(2, 3)),
+        ("reuse", Reuse(), None),
+        ("nobody says", ByPerson(Lagrange(1), Reuse()), None),
+        ("line", Lagrange(1), None),
+    ):
+        model, gate = TwoStream(), Listed(frozenset({0, 1, 2}))
+        with (
+            torch.no_grad(),
+            synccache.cached(
+                model, Method(gate, WholeStack(absorb=False), forecaster), anatomy=anatomy(model), mask=mask
+            ) as handle,
+        ):
+            for step in range(4):
+                outs[name] = call(model, 1000.0 - step, seed=step)
+            assert handle.trace.decisions()[-1] == "skipped"
+    assert torch.equal(outs["background"], outs["reuse"]) and torch.equal(outs["nobody says"], outs["line"])
+    assert distance(outs["line"], outs["reuse"]) > 1e-3
 
 
 def test_two_streams_never_skipping_is_bit_equal():

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from toys import Video
 
+import synccache
+from synccache import InputError
 from synccache.engine.types import Context, Step
-from synccache.forecasters import (
-    Dmd,
-    Lagrange,
-)
+from synccache.forecasters import Dmd, Lagrange
 
 C = Context(Step(0))
 
@@ -59,3 +59,10 @@ def test_dmd_uses_the_longest_even_tail_and_else_a_line():
 def test_dmd_reuses_where_there_is_nothing_to_fit(gram):
     weights = Dmd().weights([5.0, 4.0, 3.0, 2.0], 7.0, Context(Step(7), gram=gram.double()))
     assert weights.tolist() == [[1, 0, 0, 0]]
+
+
+def test_fewer_anchors_than_a_fit_takes_are_refused():
+    with pytest.raises(InputError, match="at least 4 anchors, and anchors is 3"):
+        Dmd(3)
+    with pytest.raises(InputError, match="at least 4 anchors"):
+        synccache.apply(Video(), "dmd", anchors=2)

@@ -212,22 +212,3 @@ def test_a_run_as_long_as_the_profiled_one_has_its_timesteps():
         pipe(steps=9)
         with pytest.raises(InputError, match=r"step 1 has the timestep 957.*; this run's has 916"):
             pipe(steps=12)
-
-
-@pytest.mark.parametrize("name", ["hyca", "magcache", "svd-cache"])
-def test_a_profile_is_used_as_it_was_learnt(name):
-    """With conditioning inside the stack live, or absorbed."""
-    pipe = Pipeline(Video())
-    for how in (False, True):
-        made = learn_profile(pipe, name, lambda: pipe(steps=12), decoupled=how)
-        assert made.settings == {"decoupled": how}
-        with synccache.cached(pipe, name, profile=made, decoupled=how):
-            pass
-        says = f"learnt with decoupled={how}, and decoupled={not how} is set.*--set decoupled={str(not how).lower()}"
-        with pytest.raises(InputError, match=says):
-            synccache.apply(pipe, name, profile=made, decoupled=not how)
-    with pytest.raises(InputError, match="learnt with decoupled=False, and decoupled=True is set"):
-        synccache.apply(PortraitPipeline.load(), name, decoupled=True)
-    composed = f"gate={name},scope={name},forecaster={name}"  # each part goes by the scope's way
-    with synccache.cached(pipe, composed, profile=made, decoupled=True):
-        pass

@@ -37,10 +37,16 @@ def test_json_lists_every_method_with_what_it_holds(capsys):
         assert set(method["cached_tensors"]) == set(COUNTED)
     sites, kept = {"portrait": 9, "wan2.2-s2v-14b": 12}, {"portrait": 3, "wan2.2-s2v-14b": 4}
     for model in COUNTED:  # min(S, max(1, floor(0.4 L_a))), one anchor; two, or three, with forecasts
-        assert listed["synccache"]["cached_tensors"][model] == {"anchors": kept[model], "guidance": 0, "gate": 1}
+        assert listed["synccache"]["cached_tensors"][model] == {
+            "anchors": kept[model],
+            "guidance": 0,
+            "lead": 0,
+            "gate": 1,
+        }
         assert listed["synccache-cfg"]["cached_tensors"][model] == {
             "anchors": 2 * kept[model],
             "guidance": 2,
+            "lead": 1,
             "gate": 1,
         }
         assert listed["foca"]["cached_tensors"][model]["anchors"] == 3 * sites[model]
@@ -64,14 +70,15 @@ def run_and_count(pipe, method, steps, **given):
             by: dict = {}
             for (_, branch, _), streams in session.held.items():
                 by[branch] = by.get(branch, 0) + sum(len(h.anchors) for h in streams.values())
-            counts.append((sorted(by.values(), reverse=True), sum(len(k.tensors) for k in session.kept.values())))
+            lead = 0 if session.lead is None else len(session.lead[2])
+            counts.append((sorted(by.values(), reverse=True), lead, sum(len(k.tensors) for k in session.kept.values())))
 
         handle.on_step = look
         audio = torch.zeros(1, pipe.transformer.config.frames, 5, dim)
         pipe.denoise(torch.zeros(1, 3, size, size), audio, steps=steps, guidance_scale=2.0, seeds=[0])
         wanted = held(handle)
     branches = [wanted["anchors"], wanted["guidance"] or wanted["anchors"]]
-    return counts[-1], ([n for n in branches if n], wanted["gate"])
+    return counts[-1], ([n for n in branches if n], wanted["lead"], wanted["gate"])
 
 
 @pytest.mark.parametrize("method", [*UNLEARNT, *(m for m in TOLD if m not in UNLEARNT)])

@@ -16,16 +16,21 @@ from synccache.portrait.pipeline import PortraitPipeline
 X = torch.full((1, 2, 3), 20.0)
 
 
-def gate_of(method, anatomy=None, **given):
-    """The innermost gate."""
-    gate = RECIPES[method].build(complete(RECIPES[method], given, anatomy)).gate
+def gate_of(method, model=None, **given):
+    """The innermost gate on a model, ``"wan"`` or ``"wan/40"`` with its number of blocks."""
+    gate = RECIPES[method].build(complete(RECIPES[method], given, *known(model))).gate
     while hasattr(gate, "gate"):
         gate = gate.gate
     return gate
 
 
-def wrappers(method, anatomy=None, **given):
-    gate, found = RECIPES[method].build(complete(RECIPES[method], given, anatomy)).gate, {}
+def known(model):
+    name, _, blocks = (model or "").partition("/")
+    return name, int(blocks) if blocks else None
+
+
+def wrappers(method, model=None, **given):
+    gate, found = RECIPES[method].build(complete(RECIPES[method], given, *known(model))).gate, {}
     while hasattr(gate, "gate"):
         found[type(gate).__name__], gate = gate.steps, gate.gate
     return found
@@ -57,8 +62,10 @@ def run(model, method, levels, **settings):
         ("easycache", None, 0.05, {"Warmup": 0.2, "Last": 1}),
         ("easycache", "wan", 0.05, {"Warmup": 10, "Last": 1}),
         ("easycache", "hunyuan-video", 0.025, {"Warmup": 5, "Last": 1}),
-        ("teacache", "wan", 0.1, {"Warmup": 5}),
-        ("teacache", "cogvideox", 0.1, {"Warmup": 1, "Last": 1}),
+        ("teacache", "wan/40", 0.1, {"Warmup": 5}),
+        ("teacache", "wan/30", 0.05, {"Warmup": 5}),
+        ("teacache", "wan", 0.1, {"Warmup": 1, "Last": 1}),
+        ("teacache", "cogvideox/42", 0.1, {"Warmup": 1, "Last": 1}),
         ("teacache", None, 0.1, {"Warmup": 1, "Last": 1}),
     ],
 )
@@ -72,7 +79,7 @@ def test_a_named_set_brings_its_own_defaults_along():
         assert gate_of("teacache", coefficients=name).threshold == threshold
         assert wrappers("teacache", coefficients=name)["Warmup"] == warmup
     assert gate_of("teacache", coefficients="flux", threshold=0.3).threshold == 0.3
-    assert wrappers("teacache", "wan", warmup=0) == {}  # the "ret" set computes no last step
+    assert wrappers("teacache", "wan/40", warmup=0) == {}  # the "ret" set computes no last step
     for name, threshold, skips in (
         ("wan2.1-t2v-1.3b", 0.12, 4),
         ("wan2.1-t2v-14b", 0.24, 6),
@@ -186,10 +193,13 @@ def test_coefficients_by_model_by_name_and_by_hand():
     def polynomial(anatomy=None, **given):
         return gate_of("teacache", anatomy, **given).measure_with.coefficients
 
-    assert polynomial() == (1, 0)
-    assert polynomial("wan") == tuple(SETS["wan2.1-t2v-14b-ret"]["coefficients"])
-    assert polynomial("cogvideox") == tuple(SETS["cogvideox-5b"]["coefficients"])
-    assert polynomial("wan", coefficients="wan2.1-t2v-1.3b-ret")[0] == -52186.2437
+    assert polynomial() == polynomial("wan/32") == polynomial("cogvideox") == (1, 0)  # none was fitted on such a model
+    for model, name in (
+        ("wan/30", "wan2.1-t2v-1.3b-ret"), ("wan/40", "wan2.1-t2v-14b-ret"), ("cogvideox/30", "cogvideox-2b"),
+        ("cogvideox/42", "cogvideox-5b"),
+    ):  # fmt: skip
+        assert polynomial(model) == tuple(SETS[name]["coefficients"])
+    assert polynomial("wan/40", coefficients="wan2.1-t2v-1.3b-ret")[0] == -52186.2437
     assert polynomial("wan", coefficients=[2, 1, 0.5]) == (2, 1, 0.5)
     with pytest.raises(
         InputError, match=r"'wan2.1-t2v-1b' is not a set of coefficients. Did you mean 'wan2.1-t2v-14b'"
@@ -219,6 +229,10 @@ def test_explicit_coefficients_go_before_a_shipped_profile_and_not_beside_a_user
     made = synccache.planner.learn_profile(video, "teacache", lambda: video(steps=12))
     with pytest.raises(InputError, match="Give coefficients or profile, not both"):
         synccache.apply(video, "teacache", profile=made, coefficients=[1, 0])
+    with pytest.raises(InputError, match="Give coefficients or profile, not both"):
+        synccache.apply(video, "teacache+linear", profile=made, coefficients=[1, 0])
+    with synccache.cached(pipe, "teacache+linear", coefficients=[2, 1, 0.5]) as handle:
+        assert "coefficients=(2.0, 1.0, 0.5)" in repr(handle.method.gate)
     with pytest.raises(InputError, match="Give blocks or profile, not both"):
         synccache.apply(video, "profilingdit", profile=made, blocks=[1])
 

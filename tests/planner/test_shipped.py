@@ -52,8 +52,11 @@ def test_every_shipped_profile_fits_the_packaged_model(method, portrait):
 
 @pytest.mark.parametrize("method", RECIPES)
 def test_every_method_takes_the_packaged_model_with_nothing_but_its_name(method, portrait):
+    reference, audio = torch.zeros(1, 3, *[portrait.transformer.config.image_size] * 2), torch.zeros(1, 1, 5, 64)
     with synccache.cached(portrait, method) as handle:
         assert handle.method.name == method
+        assert torch.isfinite(portrait.denoise(reference, audio)).all()
+        assert (handle.trace.skipped() > 0) == (RECIPES[method].paper != "control")
 
 
 def test_shipped_profiles_are_for_the_weights_that_they_were_learnt_on(portrait):

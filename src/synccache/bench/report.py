@@ -151,10 +151,8 @@ def write_report(
         table(summary),
     ]
     if document["spread"]:
-        text[2] += (
-            " Seconds were taken on the first clip, on one core beside the others' load; other clips differ by their "
-            "numbers of computed steps."
-        )
+        how = ", on one core beside the others' load" if document["beside_others"] else ""
+        text[2] += f" Seconds were taken on the first clip{how}; other clips differ by their numbers of computed steps."
     if document["suite"] == "ablations":
         document["compared"] = compared(rows, chosen, "synccache")
         text += ["", "| against `synccache` | mouth PSNR difference | 95 % interval | computed steps more |"]

@@ -48,6 +48,7 @@ def run(
     clips: int | None = None,
     model: Path | None = None,
     contenders: Sequence[Contender] | None = None,
+    command: str | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Run a suite and write ``bench.json``, ``bench.md`` and ``bench.png`` into ``out``.
@@ -64,6 +65,7 @@ def run(
         clips: held-out clips; 16 by default.
         model: weights; the packaged ones by default.
         contenders: instead of the suite's.
+        command: what the report names as what was run.
         on_progress: called with (runs done, runs, what runs next).
 
     Returns what ``bench.json`` holds.
@@ -82,6 +84,7 @@ def run(
     config = pipe.transformer.config
     frames = min(config.frames, SHORT.get(suite, config.frames))
     document = _new_document(suite, model, frames)
+    document |= {"command": command or document["command"], "beside_others": suite in SPREAD and not quick}
     rows: list[dict[str, Any]] = document["rows"]
     rows += _kept(out / "bench.json", document)
     keys = {c.key for c in chosen}
@@ -117,10 +120,11 @@ def run(
     rest = [index for index in missing if index not in here]
     for index, found in measured_at_once(model, (frames, config.image_size), rest, chosen, given, tell):
         keep(index, found)
-    if spread:
-        rows[:] = as_timed(rows)
     say("report")
+    others = [r for r in rows if r["clip"] >= count or r["key"] not in keys]
     shown = [r for r in rows if r["clip"] < count and r["key"] in keys]
+    shown = as_timed(shown) if spread else shown
+    rows[:] = others + shown
     _relate_openings(shown)
     document["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
     write_report(document, shown, chosen, out)

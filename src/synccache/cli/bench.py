@@ -45,9 +45,18 @@ def bench(
     if method and suite != "methods":
         raise InputError(f"--method chooses from the methods suite, not from {suite!r}. Add --suite methods.")
     contenders = of_methods([find(name) for name in method], quick) if method else None
+    options = [
+        *["--quick"] * quick,
+        *(["--clips", str(clips)] if clips else []),
+        *(f"--method {m}" for m in method or ()),
+    ]
+    command = " ".join(["synccache bench --suite", suite, *options])
     with CountBar("runs", shown=not json_) as bar:
         try:
-            document = run(suite, out, quick=quick, clips=clips, model=model, contenders=contenders, on_progress=bar)
+            document = run(
+                suite, out, quick=quick, clips=clips, model=model, contenders=contenders, command=command,
+                on_progress=bar,
+            )  # fmt: skip
         except KeyboardInterrupt:
             raise Stopped(f"finished clips are kept in {shown(out)}; the same command goes on from there") from None
     if json_:

@@ -26,6 +26,11 @@ WINDOWS = (
     "one window are cached."
 )
 
+IDLE = (
+    "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
+    "both branches come in one batch. So every step is computed in full."
+)
+
 
 def moment(engine: Engine) -> str:
     """When a gate decides: ``"before"`` the model runs, at the ``"entry"`` of its first block, after a ``"probe"``."""
@@ -67,6 +72,8 @@ def decide(engine: Engine, call: Call) -> None:
     ready = told or (filled and session.ready(call.expert, place.branch, filled, since))
     if decision.fills and not ready:
         reason = "new conditioning" if place.new_conditioning else "no anchors"
+        if only_guidance and call.decides and not session.told(call.expert, over(place.branch).id, 0):
+            engine.notices.say("idle", IDLE.format(engine.method.name))
         decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
     if call.decides:
         session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)

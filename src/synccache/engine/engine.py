@@ -82,7 +82,13 @@ class Engine:
         self._local = threading.local()
 
     def _check_forecasters(self) -> None:
-        """Raise InputError where a forecaster says that it can't go with the gate, or with what it is to forecast."""
+        """Raise InputError where a forecaster says that it can't go with the gate, or with what it is to forecast; or
+        where guidance is to be filled in and no branch decides for the others."""
+        if self.method.guidance is not None and not self.shared:
+            raise InputError(
+                f"{self.method.name!r} tells the other guidance branches from the one that decides, and with "
+                "branches='separate' each decides for itself. Leave branches at 'shared', or choose another method."
+            )
         regions = [r for regions in self.regions for r in regions]
         for forecaster, of in ((self.method.forecaster, regions), (self.method.guidance, [Region("guidance", ())])):
             refuses = getattr(forecaster, "refuses", None)

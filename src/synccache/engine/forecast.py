@@ -33,6 +33,8 @@ def forecast(
         mask = engine.video_tokens(call, value, main)[1]
         first = anatomy.first_token(main, call.bound)
         context = replace(context, mask=mask, grid=grid, offset=first, video=True)
+    elif split is not None and engine.mask.known:
+        context = replace(context, mask=value.new_zeros(1, 0))  # nothing in this stream is the person's
     key = (id(forecaster), times)
     if forecaster.gram:
         weights = forecaster.weights(times, float(call.step.index), replace(context, gram=history.gram()))

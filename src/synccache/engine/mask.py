@@ -84,9 +84,17 @@ class TokenMask:
         """Take the mask [B, T or 1, h, w] of the call that begins on this thread."""
         self._call.mask = mask
 
+    @property
+    def known(self) -> bool:
+        return self._mask is not None
+
+    @property
+    def _mask(self) -> Tensor | None:
+        return self.mask if self.mask is not None else getattr(self._call, "mask", None)
+
     def on(self, stream: Tensor, grid: tuple[int, int, int] | None, notices: Notices) -> Tensor | None:
         """Weight of each video token [1 or B, V], on the device of their stream [B, V, D]; None without a mask."""
-        mask = self.mask if self.mask is not None else getattr(self._call, "mask", None)
+        mask = self._mask
         if mask is None:
             return None
         key = (grid, tuple(stream.shape[:2]), stream.device)

@@ -142,8 +142,13 @@ class Session:
 
     @property
     def bytes(self) -> int:
-        return sum(h.bytes for h in self.histories.values())
+        lead = self.lead[2] if self.lead is not None else []
+        return sum(h.bytes for h in self.histories.values()) + _bytes(lead)
 
     @property
     def probe_bytes(self) -> int:
-        return sum(t.numel() * t.element_size() for k in list(self.kept.values()) for t in k.tensors)
+        return sum(_bytes(k.tensors) for k in list(self.kept.values()))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)

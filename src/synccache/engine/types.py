@@ -208,7 +208,7 @@ class Context:
         step: the step to be filled in.
         seen: what the gate looked at.
         gram: [J, J] float64 on the host, inner products of the anchors, for a forecaster that asks for it.
-        mask: [B or 1, V] person weight of the video tokens, or None.
+        mask: [B or 1, V] person weight of the stream's video tokens (V may be 0), or None.
         grid: (t, h, w) of the video tokens, or None.
         offset: where the video tokens begin in the stream.
         video: whether the stream holds the video tokens.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..engine.types import Context
+from ..errors import InputError
 from .reuse import Reuse
 from .rule import Rule
 from .series import Taylor
@@ -32,11 +33,18 @@ class Dmd(Rule):
     Args:
         anchors: held, 4 or more.
         tolerance: as above.
+
+    Raises:
+        InputError: less than 4 anchors.
     """
 
     anchors: int = 6
     tolerance: float = 1e-4
     gram = True
+
+    def __post_init__(self) -> None:
+        if self.anchors < 4:
+            raise InputError(f"DMD fits modes to at least 4 anchors, and anchors is {self.anchors}. Give 4 or more.")
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         count = evenly_spaced(times)

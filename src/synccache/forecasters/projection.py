@@ -17,8 +17,8 @@ class Projection(ABC):
     """``value + sum_j w_0j F_j + P sum_j (w_1j - w_0j) F_j``: group 1 is what the projector P keeps, group 0 the rest.
 
     Written so, a skipped step costs one pass over the anchors for each group and one projection, whatever their number;
-    where both groups have the same weights, one pass and none. While it runs it takes two more tensors of the value's
-    size (the groups' difference, and what P makes of it); in half precision pieces of them in float32, so none.
+    where both groups have the same weights, one pass and none. The groups' difference, and what P makes of it, are held
+    in pieces, in float32 at least.
     """
 
     # P treats what lies apart along these dimensions apart, so that pieces can be cut along them.
@@ -28,7 +28,7 @@ class Projection(ABC):
         change = weights[1:] - weights[:1]
         if not bool(change.any()) or not self.fits(value, context):
             return add_forecast(value, anchors, weights[:1], onto=onto)
-        if precise(value) or value.numel() <= history.PIECE:
+        if value.numel() <= history.PIECE:
             return self._sum(value, anchors, weights[:1], change, context, onto).to(value.dtype)
         result = torch.empty_like(value)
         for piece in pieces(value.shape, self.apart):

@@ -44,7 +44,7 @@ class Solver(Rule):
 
 
 # Runge-Kutta 2, Adams-Bashforth 2, Taylor, backward differentiation 2, Adams-Moulton; weights as a third party's port
-# cites them from the paper's appendix A.2.2. The order is part of what a learned profile means.
+# cites them from the paper's appendix A.2.2. Reuse is ours. The order is part of what a learned profile means.
 POOL = MappingProxyType(
     {
         "reuse": Solver(0.0),

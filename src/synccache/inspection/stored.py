@@ -28,12 +28,13 @@ def stored_tensors(recipe: Recipe, model: str) -> dict[str, int] | None:
     ``"anchors"``: stored values of a branch, regions × streams × anchors of the forecaster, or as many as a run
     computes steps if they are fewer (of the deciding branch, if the others' outputs are filled in instead).
     ``"guidance"``: stored values of each other branch then; 0 where they have anchors like the deciding one.
+    ``"lead"``: the deciding branch's output of the step, from which the others are told: 1 then.
     ``"gate"``: what the gate keeps to compare with, once for all branches.
 
     None where it can't be built on that model with what is shipped: it needs a profile, say.
     """
     if recipe.paper == "control":
-        return {"anchors": 0, "guidance": 0, "gate": 0}
+        return {"anchors": 0, "guidance": 0, "lead": 0, "gate": 0}
     bare = without_storage(model)
     given = GIVEN.get(recipe.name) or shipped(recipe, bare)
     try:
@@ -51,6 +52,7 @@ def held(handle: Handle) -> dict[str, int]:
     return {
         "anchors": sum(_streams(anatomy, r) * min(wanted, computed.get(r.id, wanted)) for r in handle.regions),
         "guidance": 0 if method.guidance is None else method.guidance.anchors,
+        "lead": int(method.guidance is not None),
         "gate": sum(watch.before + watch.computed for watch in method.gate.watches.values()),
     }
 

@@ -1,8 +1,9 @@
 """Spatially-asymmetric forecasting: the person is extrapolated, the background reused. Ours.
 
 Formula: gate and scope as ``synccache-linear``; each token's residual is ``M F_person + (1 - M) F_background``, M the
-person mask on the token grid, both ``F_0 + c s (F_0 - F_1)`` held still beyond a largest gap: ``contraction`` and
-``person_gap`` for the person, ``background_contraction`` (0, which is reuse) and ``background_gap`` for the rest.
+person mask on the token grid (0 on text tokens), both ``F_0 + c s (F_0 - F_1)`` held still beyond a largest gap:
+``contraction`` and ``person_gap`` for the person, ``background_contraction`` (0, which is reuse) and ``background_gap``
+for the rest.
 Cost of a skipped step: as ``synccache`` plus one more pass over the residuals. Memory: twice ``synccache``'s.
 Defaults: contraction 0.5, reach 1.5 and the portrait model's contraction 1 and max_gap 5 are ``synccache-linear``'s,
 chosen for it on six rendered clips from the training side (``probing.py``); they weren't chosen again for this method.

@@ -10,6 +10,8 @@ a recipe that lends only parts that its profile doesn't serve (``Recipe.alone``)
 aren't lent are unknown to the composed method.
 Guidance (other branches filled in from the deciding one's output) goes with the gate's recipe, as it is by default;
 where that recipe fills in nothing else, the forecaster predicts these branches.
+A list of steps that is searched for (``schedule``, ``searched``) is the best for the composed forecaster where that is
+reuse or a line; for others it is the lender's own.
 """
 
 from __future__ import annotations
@@ -69,8 +71,10 @@ def _own(given: Mapping[str, Settings]) -> dict[str, Any]:
 
 def _build(name: str, lent: Mapping[str, Recipe], s: Settings) -> Method:
     """Take from each recipe its part, made with its own settings."""
-    made = {part: _lend(part, recipe, s) for part, recipe in lent.items()}
-    parts, guidance = {part: own for part, (own, _) in made.items()}, made["gate"][1]
+    how, _ = _lend("forecaster", lent["forecaster"], s)
+    scope, _ = _lend("scope", lent["scope"], s)
+    gate, guidance = _lend("gate", lent["gate"], {**s, "forecaster": how})
+    parts = {"gate": gate, "scope": scope, "forecaster": how}
     if isinstance(parts["scope"], Nothing):
         if guidance is None or lent["scope"] is not lent["gate"]:
             raise InputError(f"{lent['scope'].name!r} fills in guidance branches only, so it has no scope to lend.")

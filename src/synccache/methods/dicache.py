@@ -20,14 +20,13 @@ computed), a fifth of the run as warm-up: ``round(0.2 T)`` steps, where the rele
 from ..engine.method import Method
 from ..forecasters import Alignment
 from ..gates import Trajectory
-from ..scopes import WholeStack
 from .measuring import SUMMED, summing_gate
-from .recipe import Recipe, Settings
+from .recipe import Recipe, Settings, stack_scope
 
 
 def build(s: Settings) -> Method:
     gate = summing_gate(s, Trajectory(blocks=s["probe"]))
-    return Method(gate, WholeStack(absorb=not s["decoupled"]), Alignment(s["upper"]), "dicache")
+    return Method(gate, stack_scope(s), Alignment(s["upper"]), "dicache")
 
 
 RECIPE = Recipe(

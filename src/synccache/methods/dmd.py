@@ -9,8 +9,9 @@ Computed: the first ``warmup`` steps and every ``interval``-th after them. Four 
 it the spacing is another one, and it takes ``3 interval`` steps until four anchors lie evenly again (with the
 calibrator's usual 3 and 6: not before step 20).
 Readings: there each sample of a batch has a fit of its own, here the batch shares one.
-Cost of a skipped step: one pass over the anchors; embedding and head (and injections, whose result is dropped). A
-computed step takes as many inner products in float64 as there are anchors. Memory: ``anchors`` tensors per branch.
+Cost of a skipped step: one pass over the anchors; embedding and head (and injections, whose result is dropped). The
+first one behind a computed step also takes as many inner products in float64 as there are anchors. Memory: ``anchors``
+tensors per branch.
 Use it on long runs with an even schedule. Modes may grow: at long gaps it can run away (the one test found by a third
 party has it ahead of Taylor on FLUX and far behind on DiT-XL). ``decoupled=True`` keeps injections live.
 Defaults: the calibrator's history of 6; an interval of 4 and four warm-up steps are ours, for the first gap's sake.
@@ -19,13 +20,11 @@ Defaults: the calibrator's history of 6; an interval of 4 and four warm-up steps
 from ..engine.method import Method
 from ..forecasters import Dmd
 from ..gates import Interval
-from ..scopes import WholeStack
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
-    scope = WholeStack(absorb=not s["decoupled"])
-    return Method(protected(Interval(s["interval"]), s), scope, Dmd(s["anchors"]), "dmd")
+    return Method(protected(Interval(s["interval"]), s), stack_scope(s), Dmd(s["anchors"]), "dmd")
 
 
 RECIPE = Recipe(

@@ -16,11 +16,15 @@ from ..forecasters import Reuse
 from ..gates import Never
 from ..scopes import Nothing
 from .profiled import best_steps, learn_outputs, learned, line_or_reuse
+from .profiled_gates import NeverFor
 from .recipe import Recipe, Settings
 
 
 def build(s: Settings) -> Method:
-    return Method(Never(), Nothing(), Reuse(), "fewer-steps", shorten=_shorter(s))
+    shorter, gate = _shorter(s), Never()
+    if isinstance(shorter, Picked) and s["schedule"] is None:
+        gate = NeverFor(method="fewer-steps", timesteps=tuple(s["profile"].timesteps[i] for i in shorter.steps))
+    return Method(gate, Nothing(), Reuse(), "fewer-steps", shorten=shorter)
 
 
 def _shorter(s: Settings) -> Fewer | Picked:

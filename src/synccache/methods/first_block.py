@@ -15,13 +15,12 @@ Defaults: 0.05 as in diffusers, ParaAttention's 0.06 for HunyuanVideo and 0.08 f
 from ..engine.method import Method
 from ..forecasters import Reuse
 from ..gates import FirstBlock
-from ..scopes import WholeStack
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
     gate = protected(FirstBlock(s["threshold"]), s)
-    return Method(gate, WholeStack(absorb=not s["decoupled"]), Reuse(), "first-block")
+    return Method(gate, stack_scope(s), Reuse(), "first-block")
 
 
 RECIPE = Recipe(

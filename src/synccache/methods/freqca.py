@@ -12,8 +12,7 @@ For Qwen-Image the release takes an FFT over the tokens, here it is the DCT wher
 pictures only, so that a DCT of each frame by itself is a reading for video.
 Its look-ahead blend, off by default, is left out.
 Cost of a skipped step: two passes over the anchors and two thin matrix products; embedding and head (and injections,
-whose result is dropped). Memory: three tensors per branch, and while a step is filled in two more in float32
-(``forecasters/projection.py``), in half precision only pieces of them.
+whose result is dropped). Memory: three tensors per branch.
 Defaults: the release's interval, sigma and order.
 Use it at long gaps on pictures whose layout stands early. ``keep=0`` is Hermite alone, ``keep=1`` reuse; what isn't
 video in the stream (reference, motion, text tokens) goes with the fast waves. ``decoupled=True`` keeps injections live.
@@ -22,14 +21,12 @@ video in the stream (reference, motion, text tokens) goes with the fast waves. `
 from ..engine.method import Method
 from ..forecasters import ByFrequency, Hermite, LowPass, Reuse
 from ..gates import Interval
-from ..scopes import WholeStack
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
     forecaster = ByFrequency(Reuse(), Hermite(s["order"], s["sigma"]), LowPass(s["keep"]))
-    scope = WholeStack(absorb=not s["decoupled"])
-    return Method(protected(Interval(s["interval"]), s), scope, forecaster, "freqca")
+    return Method(protected(Interval(s["interval"]), s), stack_scope(s), forecaster, "freqca")
 
 
 RECIPE = Recipe(

@@ -3,9 +3,9 @@
 Paper: HyCa, arXiv 2510.04188, ICLR 2026. The solvers' weights (``forecasters/solvers.py``) are a third party's, which
 cites the paper's appendix.
 Formula: channel d of the missing value is ``F_0 + a1 k F' + a2 k^2 F''`` of the anchors' channel d, with (a1, a2) those
-of its cluster's solver: reuse, Runge-Kutta 2, Adams-Bashforth 2, Taylor, BDF2 or Adams-Moulton. Learned from one run:
-descriptors of how each channel moves from step to step, k-means over channels, and per cluster the solver with the
-least squared error one step ahead.
+of its cluster's solver: Runge-Kutta 2, Adams-Bashforth 2, Taylor, BDF2, Adams-Moulton, or (ours) reuse. Learned from
+one run: descriptors of how each channel moves from step to step, k-means over channels, and per cluster the solver with
+the least squared error one step ahead.
 Readings: the number of clusters isn't stated, two are shown (``clusters``); the descriptors' scale isn't stated, here
 each is standardised over channels; the whole run is looked at, not its first steps alone; over several skipped steps
 the solver takes one longer step, instead of many from its own predictions. A solver that is best one step ahead need
@@ -14,7 +14,8 @@ Cost of a skipped step: one pass over the anchors; embedding and head (and injec
 Memory: up to three tensors per branch, as many as the solvers in use want.
 Use it where channels differ: if one solver fits all of them, it is that solver. It needs a profile of the model, which
 holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
-Defaults: the two clusters that the paper shows; interval 5 is the slowest of its tables, warm-up 3 as ``taylorseer``.
+Defaults: the two clusters that the paper shows; interval 5 is the slowest of its tables for FLUX, warm-up 3 as
+``taylorseer``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,13 @@ from ..engine.types import Gate
 from ..errors import InputError
 from ..forecasters import POOL, ByChannel, learn_channels
 from ..gates import Interval
-from .profiled import check_learnt_so, learned
+from .profiled import learned
 from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
-    check_learnt_so(s, "decoupled")
-    of = learned(s, "hyca", "rule_of_channel", "the solver of each channel")
-    if of.ndim != 1 or of.dtype is not torch.int64 or not 0 <= int(of.min()) <= int(of.max()) < len(POOL):
+    of = learned(s, "hyca", "rule_of_channel", "the solver of each channel", (None,))
+    if of.dtype is not torch.int64 or not 0 <= int(of.min()) <= int(of.max()) < len(POOL):
         raise InputError(
             f"rule_of_channel is {of.dtype} {list(of.shape)}; wanted are whole numbers from 0 to {len(POOL) - 1}, one "
             "for each channel. Make the profile anew with: synccache profile --method hyca --out profile.safetensors"
@@ -71,5 +71,6 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the model",
     learn=learn,
+    shapes=("decoupled", "clusters"),
     alone={"gate": _gate, "scope": stack_scope},
 )  # fmt: skip

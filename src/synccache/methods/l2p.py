@@ -23,10 +23,9 @@ import torch
 from torch import Tensor
 
 from ..engine.method import Method
-from ..errors import InputError
 from ..forecasters import Rows, learn_rows
 from ..scopes import WholeModel
-from .profiled import output_products
+from .profiled import learned, output_products
 from .profiled_gates import ListedFor
 from .recipe import Recipe, Settings, protected
 
@@ -41,15 +40,11 @@ RELEASED = {  # computed steps of 50
 
 
 def build(s: Settings) -> Method:
-    profile = s["profile"]
-    if profile is None:
-        raise InputError(
-            "The method 'l2p' needs profile=..., the rows of weights learnt for a model, scheduler and number of "
-            "steps: synccache profile --method l2p --out profile.safetensors makes one."
-        )
-    rows = profile.tensor("rows")
+    rows = learned(
+        s, "l2p", "rows", "the weights of earlier outputs, learnt for a model, scheduler and number of steps"
+    )
     schedule = s["schedule"] if s["schedule"] is not None else steps_to_compute(s["interval"], len(rows))
-    gate = ListedFor(frozenset(schedule), steps=len(rows), method="l2p", timesteps=profile.timesteps)
+    gate = ListedFor(frozenset(schedule), steps=len(rows), method="l2p", timesteps=s["profile"].timesteps)
     return Method(protected(gate, s), WholeModel(), Rows(rows), "l2p")
 
 

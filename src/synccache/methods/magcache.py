@@ -12,7 +12,7 @@ Cost of a skipped step: embedding, head (and injections, whose result is dropped
 Use it where one run can be profiled and speed must not hang on the content: its schedule is the same for everything
 that is generated. The ratios fall at the end of a run: little is skipped there. ``decoupled=True`` keeps injections
 live.
-Defaults: those of the named set; with a profile the release's slowest, 0.12 and at most four skips in a row.
+Defaults: those of the named set; with a profile the release's slowest of Wan 2.1, 0.12 and at most four skips in a row.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Magnitudes
-from ..scopes import WholeStack
-from .profiled import check_learnt_so, in_force
 from .profiled_gates import MagnitudesFor
 from .recipe import Recipe, Settings, protected, stack_scope
 
@@ -38,13 +36,10 @@ USUAL: dict[str, Any] = {"threshold": 0.12, "max_gap": 5}
 
 
 def build(s: Settings) -> Method:
-    s = in_force(s, "ratios")
-    check_learnt_so(s, "decoupled")
     known = USUAL if s["profile"] is not None else {**USUAL, **_released().get(s["ratios"], {})}
     threshold, gap = (known[n] if s[n] is None else s[n] for n in ("threshold", "max_gap"))
     gate = _gate(s, threshold, gap - 1 if gap else None)
-    scope = WholeStack(absorb=not s["decoupled"])
-    return Method(protected(gate, {**s, "max_gap": None}), scope, Reuse(), "magcache")
+    return Method(protected(gate, {**s, "max_gap": None}), stack_scope(s), Reuse(), "magcache")
 
 
 def _released() -> dict[str, dict[str, Any]]:
@@ -69,7 +64,7 @@ def magnitude_ratios(residuals: Tensor) -> Tensor:
 def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
     from ..planner.record import record
 
-    features = record(target, call, scope=WholeStack(absorb=not s["decoupled"]), **s).features.values()
+    features = record(target, call, scope=stack_scope(s), **s).features.values()
     video = [f for f in features if f.shape == next(iter(features)).shape]  # HunyuanVideo's stack has two parts
     return {"ratios": magnitude_ratios(torch.stack(video).sum(0))}
 
@@ -77,7 +72,7 @@ def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor
 def _gate(s: Settings, threshold: float, most: int | None) -> Magnitudes:
     profile, known = s["profile"], published()
     if profile is not None:
-        ratios = tuple(profile.tensor("ratios").tolist())
+        ratios = tuple(profile.tensor("ratios", (profile.steps,)).tolist())
         return MagnitudesFor(ratios, threshold, most, timesteps=profile.timesteps)
     if s["ratios"] in known:
         return Magnitudes(known[s["ratios"]], threshold, most)
@@ -104,5 +99,6 @@ RECIPE = Recipe(
     models={"hunyuan-video": {"ratios": "hunyuan-video-720p"}},
     needs="a profile, or published ratios (Wan, HunyuanVideo)",
     learn=learn,
+    shapes=("decoupled",),
     alone={"scope": stack_scope, "forecaster": lambda s: Reuse()},
 )  # fmt: skip

@@ -25,6 +25,11 @@ def profiled(name: str, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(of for part, of in lent.items() if part in recipes[of].profile_serves))
 
 
+def lent_by(name: str, part: str) -> str:
+    """The recipe that lends a part of the method ``name``."""
+    return parts_of(name)[part] if is_composed(name) else name
+
+
 def axes(setting: str) -> tuple[str, ...]:
     """The parts that a setting says something about; all of them where nobody has said."""
     return AXES.get(setting, PARTS)

@@ -24,11 +24,12 @@ SEGMENTED = {"cache_ratio": 0.4, "boundaries": None, "decoupled": True, "plan": 
 
 def probing_gate(s: Settings) -> Gate:
     """Threshold on the accumulated probe error, or the number of steps to compute; protected."""
-    probe = Probe(omega=s.get("mask_weight") or 1.0)
+    weight, plan = s.get("mask_weight") or 1.0, s.get("plan")
+    probe = Probe(omega=weight)
     if s.get("computed_steps") is None:
         return protected(Threshold(s["threshold"], probe), s)
-    errors = getattr(s.get("plan"), "errors", None)
-    return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], tuple(errors) if errors else None)
+    known = plan is not None and plan.mask_weight in (None, weight) and bool(plan.errors)
+    return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], plan.errors if known else None)
 
 
 def line(s: Settings) -> Lagrange:

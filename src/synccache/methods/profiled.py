@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,39 +14,19 @@ from ..scopes import WholeModel
 from .profiled_gates import ListedFor
 from .recipe import Settings
 
-MAKE = "Make one with: synccache profile --method {} --out profile.safetensors"
 
-
-def learned(s: Settings, method: str, name: str, what: str) -> Tensor:
-    """The tensor ``name`` of the setting ``profile``.
+def learned(s: Settings, method: str, name: str, what: str, shape: Sequence[int | None] | None = None) -> Tensor:
+    """The tensor ``name`` of the setting ``profile``, of the ``shape`` (by default a row and a column for each step).
 
     Raises:
         InputError: there is no profile, or no such tensor in it; ``what`` says in words what is missing.
     """
-    make = MAKE.format(method)
     if s["profile"] is None:
-        raise InputError(f"The method {method!r} needs profile=..., with {what}. {make}")
-    if name not in s["profile"].tensors:
-        found = ", ".join(s["profile"].tensors)
-        raise InputError(f"The profile holds {found}, and the method {method!r} needs {name!r}, {what}. {make}")
-    return s["profile"].tensors[name]
+        from ..planner.profile import remedy  # methods know nothing of the planner until they need it
 
-
-def in_force(s: Settings, instead: str) -> Settings:
-    """The settings, without a profile that nobody asked for where ``instead`` is set, which takes its place."""
-    profile = s["profile"]
-    return {**s, "profile": None} if profile is not None and profile.shipped and s[instead] is not None else s
-
-
-def check_learnt_so(s: Settings, name: str) -> None:
-    """Raise InputError where the profile was learnt with another value of the setting ``name``."""
-    profile = s["profile"]
-    known = s[name] if profile is None else profile.settings.get(name, s[name])
-    if known != s[name]:
-        raise InputError(
-            f"The profile was learnt with {name}={known}, and {name}={s[name]} is set. Make one with: synccache "
-            f"profile --method {profile.method} --set {name}={str(s[name]).lower()} --out profile.safetensors"
-        )
+        raise InputError(f"The method {method!r} needs profile=..., with {what}. {remedy(method)}")
+    steps = s["profile"].steps
+    return s["profile"].tensor(name, (steps, steps) if shape is None else shape)
 
 
 def line_or_reuse(order: int) -> Forecaster:
@@ -57,7 +37,14 @@ def line_or_reuse(order: int) -> Forecaster:
 def best_listed(
     s: Settings, method: str, forecaster: Forecaster, gram: Tensor, costs: Tensor | None = None
 ) -> ListedFor:
-    """The ``computed_steps`` steps from which ``forecaster`` fills in the others best, by features' products [T, T]."""
+    """The ``computed_steps`` steps from which ``forecaster`` fills in the others best, by features' products [T, T].
+
+    In a composed method (``"forecaster"``) another one fills them in: the search is for that, if it can be.
+    """
+    from ..planner.schedules import can_be_searched_for
+
+    other = s.get("forecaster")
+    forecaster = other if other is not None and can_be_searched_for(other) else forecaster
     found = best_steps(gram, forecaster, s["computed_steps"], costs)
     return ListedFor(frozenset(found), steps=len(gram), method=method, timesteps=s["profile"].timesteps)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..engine.types import Decision, Run, Seen, Step
 from ..errors import InputError
-from ..gates import Listed, Magnitudes
+from ..gates import Listed, Magnitudes, Never
 from ..gates.magnitude import State
 
 
@@ -33,6 +33,18 @@ class MagnitudesFor(Magnitudes):
     def decide(self, state: State, step: Step, seen: Seen) -> tuple[Decision, State]:
         if step.total in (None, len(self.timesteps)):
             check_timestep(step, self.timesteps, "magcache")
+        return super().decide(state, step, seen)
+
+
+@dataclass(frozen=True)
+class NeverFor(Never):
+    """Computes every step of a run that has these timesteps, and refuses another one as it comes."""
+
+    method: str = ""
+    timesteps: tuple[float, ...] = ()
+
+    def decide(self, state: None, step: Step, seen: Seen) -> tuple[Decision, None]:
+        check_timestep(step, self.timesteps, self.method)
         return super().decide(state, step, seen)
 
 

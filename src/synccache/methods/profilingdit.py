@@ -28,7 +28,6 @@ from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Refresh
 from ..scopes import BlockRuns
-from .profiled import in_force
 from .recipe import Recipe, Settings, protected
 
 _WAN = (0, *range(2, 8), *range(10, 21), *range(25, 33), 37, 38)
@@ -47,12 +46,11 @@ def _gate(s: Settings) -> Gate:
 
 def _runs(s: Settings) -> BlockRuns:
     """A profile of the user's goes before a list, and that before a profile that is shipped."""
-    s = in_force(s, "blocks")
     blocks, profile = s["blocks"], s["profile"]
     if profile is None and blocks is not None and not isinstance(blocks, str):
         return BlockRuns(tuple(sorted(blocks)))
     if profile is not None:
-        return BlockRuns(tuple(int(i) for i in profile.tensors["blocks"]))
+        return BlockRuns(tuple(int(i) for i in profile.tensor("blocks", (None,))))
     if blocks is None:
         raise InputError(
             "The method 'profilingdit' has no list of background blocks for this model. Learn one with `synccache "
@@ -88,5 +86,6 @@ RECIPE = Recipe(
     },
     needs="a list of background blocks: published for Wan 2.1 14B and HunyuanVideo, else a profile",
     learn=learn,
+    shapes=("share",),
     alone={"gate": _gate, "forecaster": lambda s: Reuse()},
 )  # fmt: skip

@@ -28,9 +28,11 @@ class Recipe:
         paper: title, venue and number; "ours" for this project's own.
         gate, scope, forecaster: in words, for tables.
         settings: the settings it takes, with their defaults.
-        build: makes the method from complete settings (and the plan, if any, under ``"plan"``).
-        models: defaults that differ by anatomy name.
+        build: makes the method from complete settings (and the plan, if any, under ``"plan"``; where it lends its gate
+            to a composed method, that one's forecaster under ``"forecaster"``).
+        models: defaults that differ by anatomy name (``"wan"``), or by that and the number of blocks (``"wan/40"``).
         needs: what the user should provide for it to work as meant.
+        shapes: names of settings that shape what it learns; it is used as it learnt with them.
         learn: makes a profile's tensors from what ``apply`` takes, a call that runs the pipeline once, and settings;
             None: there is nothing to learn. ``build`` gets the ``Profile`` (or None) as the setting ``"profile"``.
         alone: makers of the parts that are what they are without a profile, or a list in its place; the profile serves
@@ -49,6 +51,7 @@ class Recipe:
     needs: str = "nothing"
     year: int | None = None
     learn: Learn | None = None
+    shapes: tuple[str, ...] = ()
     alone: Mapping[str, Callable[[Settings], Any]] = field(default_factory=dict)
 
     @property

@@ -21,11 +21,10 @@ from torch import Tensor
 
 from ..engine.method import Method
 from ..engine.types import Forecaster
-from ..errors import InputError
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
 from .probing import SEGMENTED, segment_scope
-from .profiled import MAKE, best_listed, learned
+from .profiled import best_listed, learned
 from .recipe import Recipe, Settings, protected
 
 
@@ -43,13 +42,8 @@ def _forecaster(s: Settings) -> Forecaster:
 def _listed(s: Settings, forecaster: Forecaster) -> Listed:
     if s["schedule"]:
         return Listed(frozenset(s["schedule"]))
-    if s["profile"] is None:
-        raise InputError(
-            "The method 'schedule' needs schedule=[0, 1, 4, ...], the indices of the steps to compute, or a profile to "
-            f"search in. {MAKE.format('schedule')}"
-        )
-    gram = learned(s, "schedule", "gram", "the inner products of the recorded features")
-    costs = learned(s, "schedule", "sizes", "the lengths of the sampler's steps").square()
+    gram = learned(s, "schedule", "gram", "the inner products of the recorded features (or schedule=[0, 1, 4, ...])")
+    costs = s["profile"].tensor("sizes", (len(gram),)).square()
     return best_listed(s, "schedule", forecaster, gram, costs)
 
 
@@ -78,5 +72,6 @@ RECIPE = Recipe(
     build=build,
     needs="a list of steps, or a profile of the same model, scheduler and number of steps",
     learn=learn,
+    shapes=("decoupled",),
     alone={"scope": segment_scope, "forecaster": _forecaster},
 )  # fmt: skip

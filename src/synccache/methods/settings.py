@@ -49,8 +49,12 @@ AXES: dict[str, tuple[str, ...]] = {
 PROFILED = ("blocks", "coefficients", "ratios")
 
 
-def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None) -> dict[str, Any]:
+def complete(
+    recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None, blocks: int | None = None
+) -> dict[str, Any]:
     """All settings of a method: its defaults, then the model's, then those given; None means by default, 0 means off.
+
+    A model is known by its ``anatomy``'s name and its number of ``blocks``.
 
     Raises:
         InputError: an unknown setting, a value out of range, or two that exclude each other.
@@ -69,7 +73,8 @@ def complete(recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = Non
     for name in replaced:
         if name in given:
             raise InputError(f"Give {name} or profile, not both: the one takes the place of the other.")
-    settings = {**known, **recipe.models.get(anatomy or "", {}), **{k: read(k, v) for k, v in given.items()}}
+    model = {**recipe.models.get(f"{anatomy}", {}), **recipe.models.get(f"{anatomy}/{blocks}", {})}
+    settings = {**known, **model, **{k: read(k, v) for k, v in given.items()}}
     for one, other in (("threshold", "computed_steps"), ("computed_steps", "threshold")):
         if one in given and other in settings:
             settings[other] = None

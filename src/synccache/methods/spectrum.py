@@ -19,14 +19,12 @@ Defaults: the release's but for ``anchors`` (there all) and ``centred``, as said
 from ..engine.method import Method
 from ..forecasters import Chebyshev
 from ..gates import Growing
-from ..scopes import WholeStack
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Settings, protected, stack_scope
 
 
 def build(s: Settings) -> Method:
     forecaster = Chebyshev(s["order"], s["ridge"], s["anchors"], s["centred"])
-    scope = WholeStack(absorb=not s["decoupled"])
-    return Method(protected(Growing(s["interval"], s["growth"]), s), scope, forecaster, "spectrum")
+    return Method(protected(Growing(s["interval"], s["growth"]), s), stack_scope(s), forecaster, "spectrum")
 
 
 RECIPE = Recipe(

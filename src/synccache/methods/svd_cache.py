@@ -33,15 +33,14 @@ from ..engine.method import Method
 from ..engine.types import Forecaster, Gate
 from ..forecasters import Average, BySubspace, Reuse, Slopes, Subspace, Taylor, learn_basis
 from ..gates import Interval
-from .profiled import check_learnt_so, learned
+from .profiled import learned
 from .recipe import Recipe, Settings, protected, stack_scope
 
 VARIANTS = ("average", "newest", "slopes", "polynomial")
 
 
 def build(s: Settings) -> Method:
-    check_learnt_so(s, "decoupled")
-    basis = learned(s, "svd-cache", "basis", "the strongest directions among the channels")
+    basis = learned(s, "svd-cache", "basis", "the strongest directions among the channels", (None, None))
     forecaster = BySubspace(_principal(s), Reuse(), Subspace(basis))
     return Method(_gate(s), stack_scope(s), forecaster, "svd-cache")
 
@@ -81,5 +80,6 @@ RECIPE = Recipe(
     build=build,
     needs="a profile of the model",
     learn=learn,
+    shapes=("decoupled", "energy"),
     alone={"gate": _gate, "scope": stack_scope},
 )  # fmt: skip

@@ -4,8 +4,8 @@ Formula: gate, scope and residuals of the deciding (conditional) branch as ``syn
 other branches' transformer isn't called: their output is the deciding branch's of this very step plus the linear
 forecast of the difference between the two, so that the audio stays live. The idea of reusing the difference is
 FasterCache's CFG-Cache (Lv et al., arXiv:2410.19355), which does it on the guidance branch's frequencies.
-Cost of a skipped step: half of ``synccache-linear``'s with guidance, the same without. Memory: half of it, plus two
-outputs of the model.
+Cost of a skipped step: half of ``synccache-linear``'s with guidance, the same without. Memory: half of it, plus
+three outputs of the model.
 Use it where guidance takes two calls a step, the conditional one first or named so. Without guidance, or with both
 branches in one batch, it does what ``synccache-linear`` does.
 Defaults: ``synccache-linear``'s; the forecast of the guidance direction is the same line.

@@ -5,7 +5,7 @@ two anchors, at most ``reach``: behind a warm-up the first gap is long and the a
 Cost of a skipped step: as ``synccache`` plus one more pass over the residuals. Memory: twice ``synccache``'s.
 Use it for short gaps (up to about 3×); at long gaps or high guidance lower ``contraction``, 0 being reuse.
 Defaults: contraction 1/2, the best compromise that a prototype showed at 40 steps with guidance 3; reach 3/2. On the
-packaged portrait model 1, with at most three skips in a row; without ``reach`` it lost 10 dB there.
+packaged portrait model 1, with at most four skips in a row; without ``reach`` it lost 10 dB there.
 """
 
 from ..engine.method import Method

@@ -10,11 +10,12 @@ the same for every video with one schedule and can be known in advance: it can't
 where conditioning enters between the blocks (speech): stale on skipped steps, unless ``decoupled=True``.
 Coefficients: a list, highest power first, or the name of a set in ``data/teacache.json``, which tells what each was
 fitted on. The release fits p to three signals. Wan's blocks receive the projected embedding, so the sets of its "ret"
-mode fit here, and by default that of the 14-billion text-to-video model (others: ``coefficients="wan2.1-...-ret"``);
-CogVideoX's receive the time embedding (by default the set of 5b). Sets on another signal than the model's ``signal``
-are refused. Those on the first block's modulated input (HunyuanVideo, FLUX, LTX-Video, Mochi, Cosmos) want an anatomy
-that gives it, and ``signal="modulated input of the first block"``. Without a set p is the identity, with a threshold of
-its own: take ``computed_steps``, or a profile, from which p is fitted as in the paper.
+mode fit here, and by default, by the number of blocks, that of the 1.3- or 14-billion text-to-video model (others:
+``coefficients="wan2.1-...-ret"``); CogVideoX's receive the time embedding (the set of 2b or 5b). Sets on another signal
+than the model's ``signal`` are refused. Those on the first block's modulated input (HunyuanVideo, FLUX, LTX-Video,
+Mochi, Cosmos) want an anatomy that gives it, and ``signal="modulated input of the first block"``. Without a set p is
+the identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the
+paper.
 Defaults: with a set the release's slower threshold, warm-up and last step; else 0.1, the first and the last step.
 On the built-in portrait model 0.034, which with the shipped profile computes 12 of 40 steps.
 Limit: half precision rounds small changes of the embedding.
@@ -34,9 +35,8 @@ from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Signal
-from ..scopes import Nothing, WholeStack
+from ..scopes import Nothing
 from .measuring import SUMMED, summing_gate
-from .profiled import in_force
 from .recipe import Recipe, Settings, stack_scope
 from .settings import unknown
 
@@ -46,7 +46,7 @@ SETS: dict[str, dict[str, Any]] = _FILE["sets"]
 
 def coefficients(s: Settings) -> tuple[float, ...]:
     """The polynomial's, highest power first: the profile's if there is one. InputError where a set can't serve."""
-    given = s["coefficients"] if s["profile"] is None else s["profile"].tensors["coefficients"].tolist()
+    given = s["coefficients"] if s["profile"] is None else s["profile"].tensor("coefficients", (None,)).tolist()
     if isinstance(given, str):
         if given not in SETS:
             raise InputError(unknown("set of coefficients", given, SETS))
@@ -64,11 +64,10 @@ USUAL = {"threshold": 0.1, "warmup": 1, "last": 1}
 
 
 def build(s: Settings) -> Method:
-    s = in_force(s, "coefficients")
     wanted = [n for n in USUAL if s[n] is None and (n != "threshold" or s["computed_steps"] is None)]
     s = {**s, **{n: _usual(s)[n] for n in wanted}}
     gate = summing_gate(s, Signal(coefficients(s)))
-    return Method(gate, WholeStack(absorb=not s["decoupled"]), Reuse(), "teacache")
+    return Method(gate, stack_scope(s), Reuse(), "teacache")
 
 
 def fitted(signals: Tensor, changes: Tensor, degree: int = 4) -> Tensor:

@@ -111,4 +111,5 @@ def segments_of(
         ends=tuple(watch.ends),
         gamma=tuple(tuple(row) for row in watch.gamma),
         errors=tuple(r.error for r in handle.trace.steps()),
+        mask_weight=mask_weight,
     )

@@ -15,8 +15,6 @@ from ..methods.names import lenders
 from .digest import weights_of
 from .profile import Profile, remedy
 
-SHAPING = ("decoupled",)  # settings that a method must be used with as it learnt with them
-
 
 def learn_profile(
     target: Any,
@@ -49,7 +47,7 @@ def learn_profile(
     recipe, learn = check_learns(method)
     model = api.transformers_of(target)[0]
     known = anatomy or anatomies.find(model)
-    given = {**complete(recipe, settings, known.name), "anatomy": anatomy}
+    given = {**complete(recipe, settings, known.name, len(known.blocks)), "anatomy": anatomy}
     seen: dict[str, Any] = {"model": known.identity(), "timesteps": ()}
 
     def watched() -> Any:
@@ -66,7 +64,7 @@ def learn_profile(
         raise InputError(f"The profiled call made {len(seen['timesteps'])} steps of the model; at least 2 are needed.")
     scheduler = getattr(target, "scheduler", None)
     name = None if scheduler is None else type(scheduler).__name__
-    shaping = {n: given[n] for n in SHAPING if n in recipe.settings}
+    shaping = {n: given[n] for n in recipe.shapes}
     return Profile(
         method=recipe.name, tensors=tensors, scheduler=name, source=source or {}, weights=weights, settings=shaping,
         **seen,

@@ -24,11 +24,13 @@ class Plan:
         ends: index of the last block of each elementary segment.
         gamma: ``gamma[j][k]``, instability of the segment from node j to node k (nodes 0..len(ends)); 0 where j >= k.
         errors: probe error of each step; None where nothing could be compared.
+        mask_weight: of the person's tokens in these errors; None: unknown.
     """
 
     ends: tuple[int, ...]
     gamma: tuple[tuple[float, ...], ...]
     errors: tuple[float | None, ...]
+    mask_weight: float | None = None
 
     def boundaries(self, segments: int, through: Collection[int] = ()) -> tuple[int, ...]:
         """The blocks after which a kept segment ends, for ``segments`` segments of least total instability.
@@ -44,12 +46,14 @@ class Plan:
         return tuple(self.ends[node - 1] for node in best_path(self.gamma, segments, nodes)[1:-1])
 
     def tensors(self) -> dict[str, Tensor]:
-        """As a profile holds it: ``ends`` [S] int64, ``gamma`` [S + 1, S + 1] and ``errors`` [T], float64."""
+        """As a profile holds it: ``ends`` [S] int64; float64 ``gamma`` [S + 1, S + 1], ``errors`` [T] and
+        ``mask_weight`` [1] (unknown: [0])."""
         errors = [NOTHING if e is None else e for e in self.errors]
         return {
             "ends": torch.tensor(self.ends),
             "gamma": torch.tensor(self.gamma, dtype=torch.float64),
             "errors": torch.tensor(errors, dtype=torch.float64),
+            "mask_weight": torch.tensor([w for w in (self.mask_weight,) if w is not None], dtype=torch.float64),
         }
 
     @classmethod
@@ -72,4 +76,7 @@ class Plan:
             ends=tuple(ends.tolist()),
             gamma=tuple(map(tuple, gamma.tolist())),
             errors=tuple(None if e < 0 else e for e in errors.tolist()),
+            mask_weight=next(iter(tensors["mask_weight"].flatten().tolist()), None)
+            if "mask_weight" in tensors
+            else None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Profile:
         scheduler: its class name, if there was one.
         source: what it was learnt from, in words.
         weights: digest of the weights that it was learnt on (``weights_of``); None: unknown.
-        settings: those of ``learning.SHAPING`` that the method has, as it learnt with them.
+        settings: the recipe's ``shapes``, as it learnt with them.
         shipped: whether it came with the package, instead of from the user.
     """
 
@@ -51,16 +51,23 @@ class Profile:
     def steps(self) -> int:
         return len(self.timesteps)
 
-    def tensor(self, name: str) -> Tensor:
+    def tensor(self, name: str, shape: Sequence[int | None] | None = None) -> Tensor:
         """One of the ``tensors``.
 
         Raises:
-            InputError: there is none of that name.
+            InputError: there is none of that name, or not of that ``shape`` (None: of any length).
         """
         if name not in self.tensors:
             has = ", ".join(map(repr, self.tensors)) or "nothing"
             raise InputError(f"The profile of {self.method!r} has no {name!r}, only {has}. {remedy(self.method)}")
-        return self.tensors[name]
+        found = self.tensors[name]
+        if shape is not None and not _fits(found.shape, shape):
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
+            raise InputError(
+                f"The profile of {self.method!r} holds {name!r} of shape {list(found.shape)}; wanted is [{wanted}]. "
+                f"{remedy(self.method)}"
+            )
+        return found
 
     def check(self, anatomy: Anatomy, method: str | None = None, scheduler: str | None = None) -> None:
         """Raise InputError unless it is of a model like this one, and of ``method`` or of a part of it (``"a+b"``).
@@ -139,6 +146,10 @@ class Profile:
                 f"{path} is a profile of the method {profile.method!r}, not of {method!r}. {remedy(method)}"
             )
         return profile
+
+
+def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(found) == len(wanted) and all(w in (None, n) for n, w in zip(found, wanted, strict=True))
 
 
 def differences(model: Mapping[str, Any], anatomy: Anatomy) -> list[tuple[str, Any, Any]]:

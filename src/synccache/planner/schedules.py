@@ -30,7 +30,7 @@ def best_schedule(gram: Tensor, forecaster: Forecaster, computed: int, costs: Te
         InputError: another kind of forecaster, too many steps, or more computed ones than there are.
     """
     total = len(gram)
-    if forecaster.anchors > 2 or forecaster.split is not None or forecaster.gram:
+    if not can_be_searched_for(forecaster):
         raise InputError("A schedule is searched for reuse and for linear forecasts only. Lower the order to 1 or 0.")
     if not 1 <= computed <= total <= MOST_STEPS:
         raise InputError(
@@ -51,6 +51,11 @@ def best_schedule(gram: Tensor, forecaster: Forecaster, computed: int, costs: Te
     for origin in reversed(came_from):
         path.append(int(origin[path[-1], path[-2]]))
     return tuple(sorted(set(path)))
+
+
+def can_be_searched_for(forecaster: Forecaster) -> bool:
+    """Whether ``best_schedule`` takes it: reuse, or a line through the last two anchors."""
+    return forecaster.anchors <= 2 and forecaster.split is None and not forecaster.gram
 
 
 def _errors(gram: Tensor, forecaster: Forecaster, costs: Tensor) -> Tensor:
