@@ -56,7 +56,7 @@ def test_stored_bytes_are_those_of_the_segments(measured, subjects):
     assert regions == [4, 1]
     held = {label: row.get("cache_bytes") for label, row in rows(measured, "wan2.2-s2v-14b").items()}
     one = tokens * 48 * 4
-    assert [held[w.label] for w in OURS] == [4 * one, one, 2 * 4 * one, 2 * one]
+    assert [held[w.label] for w in OURS] == [4 * one, one, 2 * 4 * one, 2 * one, one]
 
 
 def test_the_document_is_finite_json_and_one_table(measured):

@@ -24,6 +24,8 @@ NEEDED = {
     "dbcache": {"front": 2, "back": 1},  # its eight are more than the toys have
     "profilingdit": {"blocks": [1, 2, 4]},  # what it learns from, attention of a known kind, the toys don't have
 }
+# Without a second branch there is nothing that "uncond-reuse" leaves out, and it says so.
+alone = pytest.mark.filterwarnings("ignore:'uncond-reuse' leaves out other guidance branches only")
 # A forecast by one number for the whole batch, which depends on every sample: the mean of the samples' gamma; the
 # anchors' inner products, by which modes are fitted.
 BY_BATCH = ("dicache", "dmd")
@@ -163,6 +165,7 @@ def test_the_second_run_is_as_if_it_were_the_first(name):
         assert len(handle.trace.runs) == 2
 
 
+@alone
 @pytest.mark.parametrize("name", SKIPPING)
 def test_a_batch_is_as_its_samples(name):
     """With steps computed that don't hang on the content: a batch of two samples is each of them alone."""
@@ -191,6 +194,7 @@ def test_a_batch_is_as_its_samples(name):
     assert distance(both, both.flip(0)) > 0.1  # or else mixing them wouldn't show
 
 
+@alone
 @pytest.mark.parametrize("recording", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("name", SKIPPING)
 def test_what_is_filled_in_never_runs_and_everything_else_runs_once(name, recording):
@@ -274,6 +278,7 @@ def test_a_forecast_from_equal_anchors_is_exact(name):
             torch.testing.assert_close(out, plain, rtol=0, atol=1e-3)
 
 
+@alone
 @pytest.mark.parametrize("name", SKIPPING)
 def test_bfloat16(name):
     model, inputs = WanModel_S2V().eval().bfloat16(), s2v_inputs()

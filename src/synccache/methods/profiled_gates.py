@@ -69,3 +69,4 @@ class ListedFor(Listed):
                 f"no scheduler does), or profile a run of this length: synccache profile --method {self.method} "
                 "--steps N."
             )
+        super().init(run)
