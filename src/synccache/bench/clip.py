@@ -59,28 +59,31 @@ def measure_clip(
 ) -> list[dict[str, Any]]:
     """A row for each contender; ``other`` lends its audio, ``on_run`` is called with a label before each run.
 
-    ``timing`` "each": this clip is one of many that are timed. "alone": the only one; then what all others are
-    measured by (the reference, what takes as long, and fewer steps) is run three times, for a median, and seconds are
-    put at one pace of the machine. "none": seconds won't be used.
+    ``timing`` "each": this clip is one of many that are timed. "alone": the only one; then every contender is run three
+    times, for a median, and seconds are put at one pace of the machine. "none": seconds won't be used.
     """
     alone = timing == "alone"
-    again = [c for c in chosen if c.method is not None and (c.full or c.curve == "fewer-steps")] * (2 if alone else 0)
-    order = np.random.default_rng((7, person.index)).permutation(len(chosen) + len(again))
+    runs = list(chosen) + [c for c in chosen if c.method is not None] * (2 if alone else 0)
+    order = np.random.default_rng((7, person.index)).permutation(len(runs))
     shots: dict[str, Shot] = {}
+    costs: dict[str, list[float]] = {}
     taken: list[tuple[str, float]] = []
     paces = [_pace(pipe, person)] if alone else []
     for at in order:
-        contender = [*chosen, *again][at]
-        if on_run and at < len(chosen):
+        contender = runs[at]
+        if on_run and contender.label not in shots:
             on_run(contender.label)
         shot = shoot(pipe, person, other, contender, (given or {}).get(contender.label))
         shots.setdefault(contender.label, shot)
+        if shot.row.get("skipped_cost") is not None:
+            costs.setdefault(contender.label, []).append(shot.row["skipped_cost"])
         if contender.method is not None:
             taken.append((contender.label, shot.row["seconds"]))
             paces += [_pace(pipe, person)] if alone else []
     taken = _at_one_pace(taken, paces) if alone else taken
     for label, shot in shots.items():
         shot.row["seconds"] = _median([seconds for of, seconds in taken if of == label])
+        shot.row["skipped_cost"] = _median(costs.get(label, []))
     full = {c.label for c in chosen if c.full}
     uncached = _median([seconds for label, seconds in taken if label in full])
     assert uncached is not None

@@ -31,7 +31,7 @@ from .spread import as_timed, measured_at_once, prepared
 
 SCHEMA = "synccache.bench/1"
 SPREAD = ("ablations", "methods")  # what counts there is quality, so one clip is timed and the others run at once
-SHORT = {"methods": 8}  # frames of a clip at most, where a hundred contenders have to fit into an hour or so
+SHORT = {"methods": 6}  # frames of a clip at most, where a hundred contenders have to fit into an hour or so
 LENDER = 1000  # number of the clip that methods learn from; no run measures it
 SUITES: dict[str, Callable[[bool], Sequence[Contender]]] = {
     "core": lambda quick: QUICK if quick else CORE,
