@@ -175,10 +175,11 @@ class SingleBlock(nn.Module):
 
 
 class TwoStream(nn.Module):
-    """Double blocks, a concatenation, then single blocks."""
+    """Double blocks, a concatenation, then single blocks; gives the image's tokens, or all."""
 
-    def __init__(self, dim: int = 8) -> None:
+    def __init__(self, dim: int = 8, text_too: bool = False) -> None:
         super().__init__()
+        self.text_too = text_too
         torch.manual_seed(0)
         self.transformer_blocks = nn.ModuleList(DoubleBlock(dim) for _ in range(4))
         self.single_transformer_blocks = nn.ModuleList(SingleBlock(dim) for _ in range(3))
@@ -191,7 +192,7 @@ class TwoStream(nn.Module):
         joint = torch.cat([text, image], dim=1)
         for block in self.single_transformer_blocks:
             joint = block(joint, None, temb)
-        return joint[:, text.shape[1] :]
+        return joint if self.text_too else joint[:, text.shape[1] :]
 
 
 class Video(nn.Module):

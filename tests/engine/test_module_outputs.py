@@ -146,6 +146,7 @@ def test_a_batch_is_as_its_samples_and_another_size_is_computed():
         assert handle.trace.decisions() == ["computed", "skipped", "computed"]
 
 
+@pytest.mark.filterwarnings("ignore:.*no step has called the model for one")
 @pytest.mark.parametrize("scope", [Modules(), WholeModel(), Nothing()])
 def test_remove_gives_every_module_its_class_back(scope):
     model = GatedModel()

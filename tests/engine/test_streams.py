@@ -52,7 +52,7 @@ def test_text_in_a_stream_of_its_own_is_no_person():
         ("nobody says", ByPerson(Lagrange(1), Reuse()), None),
         ("line", Lagrange(1), None),
     ):
-        model, gate = TwoStream(), Listed(frozenset({0, 1, 2}))
+        model, gate = TwoStream(text_too=True), Listed(frozenset({0, 1, 2}))
         with (
             torch.no_grad(),
             synccache.cached(

@@ -72,8 +72,8 @@ def _own(given: Mapping[str, Settings]) -> dict[str, Any]:
 def _build(name: str, lent: Mapping[str, Recipe], s: Settings) -> Method:
     """Take from each recipe its part, made with its own settings."""
     how, _ = _lend("forecaster", lent["forecaster"], s)
-    scope, _ = _lend("scope", lent["scope"], s)
     gate, guidance = _lend("gate", lent["gate"], {**s, "forecaster": how})
+    scope, _ = _lend("scope", lent["scope"], s)
     parts = {"gate": gate, "scope": scope, "forecaster": how}
     if isinstance(parts["scope"], Nothing):
         if guidance is None or lent["scope"] is not lent["gate"]:
