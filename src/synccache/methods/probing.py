@@ -28,8 +28,9 @@ def probing_gate(s: Settings) -> Gate:
     probe = Probe(omega=weight)
     if s.get("computed_steps") is None:
         return protected(Threshold(s["threshold"], probe), s)
-    known = plan is not None and plan.mask_weight in (None, weight) and bool(plan.errors)
-    return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], plan.errors if known else None)
+    fits = plan is not None and plan.mask_weight in (None, weight)
+    errors = getattr(plan, "errors", ()) if fits else ()
+    return Budget(protected(Threshold(0.0, probe), s), s["computed_steps"], errors or None)
 
 
 def line(s: Settings) -> Lagrange:
