@@ -53,6 +53,8 @@ def test_files_round_trip(profile, tmp_path):
         assert getattr(again, name) == getattr(profile, name)
     assert torch.equal(again.tensors["ratios"], profile.tensors["ratios"])
     assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / "plain").touch()
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # whoever may read other files may read it
     assert header_of(path) | {"model": 0, "timesteps": 0} == {
         "schema": "synccache.profile", "version": 1, "method": "magcache", "model": 0, "scheduler": "EulerScheduler",
         "steps": 4, "timesteps": 0, "source": {"clip": "noise"}, "weights": profile.weights,

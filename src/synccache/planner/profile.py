@@ -101,7 +101,7 @@ class Profile:
     def save(self, path: str | Path) -> Path:
         """Write it; an existing file is replaced only by a whole one."""
         from safetensors import SafetensorError  # only here, so that the core imports torch alone
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         path = Path(path)
         header = {
@@ -112,7 +112,7 @@ class Profile:
         part = path.with_name(path.name + ".part")
         try:
             tensors = {name: t.detach().cpu().contiguous().clone() for name, t in self.tensors.items()}
-            save_file(tensors, str(part), {"synccache": json.dumps(header)})
+            part.write_bytes(save(tensors, {"synccache": json.dumps(header)}))  # save_file lets the owner alone read it
             part.replace(path)
         except (OSError, SafetensorError) as error:
             part.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -196,7 +196,7 @@ class PortraitTransformer(nn.Module):
         """Write weights (fp16 by default) and config to ``path`` as safetensors."""
         state = {k: (v.half() if half else v.float()).contiguous() for k, v in self.state_dict().items()}
         header = {"schema": SCHEMA, "config": json.dumps(asdict(self.config)), **(metadata or {})}
-        save_file(state, str(path), header)
+        Path(path).write_bytes(save(state, header))
 
     @classmethod
     def load(cls, path: str | Path) -> PortraitTransformer:
