@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
 from . import blocks, guidance, outputs
 from .anatomy import Anatomy
 from .begin import begin
 from .call import Call
 from .decide import decide, keep_output, moment
+from .fit import check_fit
 from .history import Anchor
 from .mask import TokenMask
 from .method import Method
@@ -65,12 +65,7 @@ class Engine:
         self.storage_dtype, self.storage_device = storage_dtype, storage_device
         self.structures = [Structure(a) for a in anatomies]
         self.regions = [self.cut(s) for s in self.structures]
-        if moment(self) != "before" and any(not r.members for regions in self.regions for r in regions):
-            raise InputError(
-                "The gate looks into the model before it decides, so the whole model can't be what is left out. Choose "
-                "a scope inside the model, or a gate that goes by steps or latents."
-            )
-        self._check_forecasters()
+        check_fit(self)
         self.trace, self.notices = Trace(), Notices()
         self.sessions: dict[Hashable, Session] = {}
         self.forms: dict[tuple[int, str], outputs.Form] = {}
@@ -80,21 +75,6 @@ class Engine:
         self.on_step: Callable[[Record], None] | None = None
         self.on_anchor: Callable[[Call, Region, str, Anchor], None] | None = None
         self._local = threading.local()
-
-    def _check_forecasters(self) -> None:
-        """Raise InputError where a forecaster says that it can't go with the gate, or with what it is to forecast; or
-        where guidance is to be filled in and no branch decides for the others."""
-        if self.method.guidance is not None and not self.shared:
-            raise InputError(
-                f"{self.method.name!r} tells the other guidance branches from the one that decides, and with "
-                "branches='separate' each decides for itself. Leave branches at 'shared', or choose another method."
-            )
-        regions = [r for regions in self.regions for r in regions]
-        for forecaster, of in ((self.method.forecaster, regions), (self.method.guidance, [Region("guidance", ())])):
-            refuses = getattr(forecaster, "refuses", None)
-            why = refuses(self.method.gate, of) if refuses is not None and of else None
-            if why is not None:
-                raise InputError(why)
 
     # -- what the hooks reach ------------------------------------------------------------------------------------
 

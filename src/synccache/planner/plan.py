@@ -66,6 +66,7 @@ class Plan:
         if not {"ends", "gamma", "errors"} <= set(tensors):
             return None
         ends, gamma, errors = (tensors[name] for name in ("ends", "gamma", "errors"))
+        weight = tensors.get("mask_weight", torch.zeros(0)).flatten()
         whole = ends.dim() == errors.dim() == 1 and gamma.shape == (len(ends) + 1, len(ends) + 1)
         if not (whole and bool((gamma >= 0).all()) and bool((ends.diff() > 0).all())):
             raise InputError(
@@ -76,7 +77,5 @@ class Plan:
             ends=tuple(ends.tolist()),
             gamma=tuple(map(tuple, gamma.tolist())),
             errors=tuple(None if e < 0 else e for e in errors.tolist()),
-            mask_weight=next(iter(tensors["mask_weight"].flatten().tolist()), None)
-            if "mask_weight" in tensors
-            else None,
+            mask_weight=next(iter(weight.tolist()), None),
         )
