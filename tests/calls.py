@@ -1,6 +1,7 @@
-"""Calls of the toy that adds up, and methods to call it under."""
+"""Calls of toys in which a wrong path shows, and methods to call them under."""
 
 import torch
+from torch import nn
 
 from synccache import Method
 from synccache.forecasters import Reuse
@@ -30,3 +31,65 @@ def value(model, *args, **more):
 def listed(*steps):
     """Reuse of the stack on all other steps, injections live."""
     return Method(Listed(frozenset(steps)), WholeStack(absorb=False), Reuse())
+
+
+class EchoBlock(nn.Module):
+    """Adds the first token to all of them, and the mean of the prompt; ten times that with a flag."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.calls = nn.Parameter(torch.ones(())), 0
+
+    def forward(self, hidden_states, prompt=None, flag=False):
+        self.calls += 1
+        prompted = 0 if prompt is None else prompt.mean()
+        return hidden_states + hidden_states[:, :1] + (10 * prompted if flag else prompted)
+
+
+class Echo(nn.Module):
+    """Tells whose value was filled in: three blocks add 7 times the latent's first number and the prompt's.
+
+    ``audio`` is added after two of them, 7 times, to all tokens but the first.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(EchoBlock() for _ in range(3))
+
+    def forward(self, hidden_states, timestep, prompt=None, flag=False, scale=1.0, audio=None):
+        others = (torch.arange(hidden_states.shape[1]) > 0)[:, None]
+        for index, block in enumerate(self.blocks):
+            hidden_states = block(hidden_states, prompt, flag)
+            if audio is not None and index < 2:
+                hidden_states = hidden_states + 7 * audio.mean() * others
+        return hidden_states
+
+
+def picture(seed=0, number=0, tokens=64):
+    """A latent [1, tokens, 3] of whole numbers that looks like no other seed's, and begins with ``number``."""
+    found = torch.randint(-8, 9, (1, tokens, 3), generator=torch.Generator().manual_seed(seed)).float()
+    found[:, 0] = number
+    return found
+
+
+def prompt(number):
+    """A new tensor [1, 4, 2]."""
+    return torch.full((1, 4, 2), float(number))
+
+
+def echo(model, timestep, x, *args, **more):
+    """The number that the latent begins with plus the prompt's, of this call where ``Echo`` is computed, else of the
+    one that was stored; and twice this call's audio."""
+    with torch.no_grad():
+        out = model(x.clone(), torch.tensor([float(timestep)]), *args, **more)
+    return float((out - x)[0, -1, 0]) / 7
+
+
+def seen(handle, *names):
+    """These fields of each record of the trace."""
+    return [tuple(getattr(record, name) for name in names) for record in handle.trace]
+
+
+def decisions(handle):
+    """Of all calls: ``#`` computed, ``.`` skipped."""
+    return "".join("#" if record.decision == "computed" else "." for record in handle.trace)

@@ -57,8 +57,7 @@ class SyncCache:
                     "INT",
                     {
                         "default": 0, "min": 0, "max": 1000,
-                        "tooltip": "How many steps to compute, in place of the threshold; 0: by threshold. The first "
-                        "run is computed in full and recorded; it holds from the second on.",
+                        "tooltip": "How many steps to compute, in place of the threshold; 0: by threshold.",
                     },
                 ),
                 "cache_ratio": (

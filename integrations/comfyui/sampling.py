@@ -35,7 +35,6 @@ class Sampling:
     ) -> None:
         self.method, self.settings, self.verbose, self.node_id = method, dict(settings), verbose, node_id
         self.trace: synccache.Trace | None = None
-        self._recorded: dict[int | None, tuple[float | None, ...]] = {}  # so that computed_steps holds from run 2 on
         self._steps: int | None = None  # of the run in progress
         self._handle: synccache.Handle | None = None
 
@@ -83,12 +82,11 @@ class Sampling:
             refuse_late_compile(options.get("wrappers", {}), KEY)
             self._handle = self._attach(executor.class_obj.diffusion_model, self._steps)
             self.trace = self._handle.trace
-        with self._handle.engine.named_branch(branch_of(options)):
+        with self._handle.at(branch=branch_of(options), window=window_of(options)):
             return executor(*args, **kwargs)
 
     def _attach(self, model: Any, steps: int | None) -> synccache.Handle:
         handle = synccache.apply(model, self.method, steps=steps, **self.settings)
-        handle.engine.recorded = self._recorded
         handle.on_step = self._log_step if self.verbose else None
         return handle
 
@@ -101,8 +99,6 @@ class Sampling:
         runs = range(len(trace.runs))
         skipped, total = sum(map(trace.skipped, runs)), sum(len(trace.steps(run)) for run in runs)
         text = f"{skipped} of {total} steps skipped, {trace.bytes_peak / 2**20:.0f} MiB kept"
-        if any(record.reason == "recording" for record in trace):
-            text += f"; recorded: the next run of as many steps computes {self.settings['computed_steps']}"
         log.info("SyncCache (%s): %s\n%s", self.method, text, trace.summary())
         _show(text, self.node_id)
 
@@ -110,13 +106,17 @@ class Sampling:
 def branch_of(options: Mapping[str, Any]) -> Hashable:
     """Name of a call's branch where its conditionings' uuids, which the engine reads itself, don't tell it apart.
 
-    A context window is another piece of the video under the same uuids; a pass with replaced blocks or attention
-    (skip-layer or perturbed-attention guidance) is another model under them.
+    A pass with replaced blocks or attention (skip-layer or perturbed-attention guidance) is another model under the
+    same uuids.
     """
-    window, replaced = options.get("context_window"), options.get("patches_replace") or {}
-    frames = tuple(getattr(window, "index_list", ()))
+    replaced = options.get("patches_replace") or {}
     patches = tuple(sorted(f"{kind} {key}" for kind, keys in replaced.items() for key in keys))
-    return (*map(str, options.get("uuids") or ()), frames, patches) if frames or patches else None
+    return (*map(str, options.get("uuids") or ()), patches) if patches else None
+
+
+def window_of(options: Mapping[str, Any]) -> Hashable:
+    """The frames of the context window that a call is about; None where it is about the whole video."""
+    return tuple(getattr(options.get("context_window"), "index_list", ())) or None
 
 
 def _show(text: str, node_id: str | None) -> None:

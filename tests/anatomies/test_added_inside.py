@@ -6,13 +6,13 @@ import pytest
 import torch
 from models import others
 from torch import nn
-from toys import distance
 
 import synccache
 from synccache import Anatomy, Method, anatomies
 from synccache.forecasters import Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import Segments, WholeStack
+from synccache.testing import distance
 
 GATE = Listed(frozenset({0}))
 X = torch.full((1, 2, 3), 20.0)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from models.image import build_flux2, build_sd3, build_z_image, flux, flux2, positions, qwen, sd3, z_image
-from toys import distance
 
 import synccache
 from synccache import Method
@@ -15,6 +14,7 @@ from synccache.anatomies.qwen_image import _shapes_grid
 from synccache.forecasters import Reuse
 from synccache.gates import Listed
 from synccache.scopes import Segments
+from synccache.testing import distance
 
 
 @pytest.mark.parametrize("arguments", [flux(0), flux(0, references=2), flux2(0), flux2(0, references=2)])

@@ -10,7 +10,6 @@ import torch
 from models import Noise
 from models.official import Ulysses, s2v, s2v_inputs
 from models.official_avatar import HYVideoDiffusionTransformer, avatar, avatar_inputs
-from toys import Watching, distance
 
 import synccache
 from synccache import Method
@@ -18,6 +17,7 @@ from synccache.anatomies import hunyuan_avatar, wan_s2v
 from synccache.forecasters import Reuse
 from synccache.gates import Interval, Never
 from synccache.scopes import Segments
+from synccache.testing import Watching, distance
 
 FIRST = Method(Watching(frozenset({0}), probe=1), Segments(), Reuse())
 EVERY_3 = Method(Interval(3), Segments(), Reuse())

@@ -4,13 +4,13 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from models import hunyuan, ltx, others, wan
-from toys import Pipeline
 
 import synccache
 from synccache import Method, anatomies
 from synccache.forecasters import Reuse
 from synccache.gates import Interval, Listed, Never
 from synccache.scopes import Segments
+from synccache.testing import Pipeline
 
 FIRST = Method(Listed(frozenset({0})), Segments(), Reuse())
 EVERY_2 = Method(Interval(2), Segments(), Reuse())

@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from toys import WanModel_S2V as Toy
-from toys import s2v_inputs
 
 from synccache.anatomies import find
 from synccache.cli import main
@@ -14,7 +12,9 @@ from synccache.inspection import MODELS, find_model, inspect
 from synccache.inspection.calls import Size
 from synccache.inspection.models import Model
 from synccache.inspection.watch import watch
-from synccache.planner import Plan, Profile
+from synccache.profiles import Plan, Profile
+from synccache.testing import WanModel_S2V as Toy
+from synccache.testing import s2v_inputs
 
 TINY_WAN = {
     "_class_name": "WanTransformer3DModel", "_diffusers_version": "0.42.1", "patch_size": [1, 2, 2],

@@ -8,9 +8,9 @@ import torch
 
 import synccache
 from synccache.cli import main
-from synccache.planner import Plan, Profile
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+from synccache.profiles import Plan, Profile
 
 TINY = PortraitConfig(
     image_size=32, patch_size=8, overlap=2, dim=32, ffn_dim=48, heads=2, layers=4, inject_after=(0, 1, 3), frames=4

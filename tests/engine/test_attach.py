@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 import torch
-from toys import AddBlock, AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Conflict, InputError, UnsupportedModel
+from synccache.testing import AddBlock, AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
 
 
 def snapshot(model):

@@ -5,13 +5,13 @@ import threading
 import pytest
 import torch
 from calls import EVERY_3, X, call, listed
-from toys import AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Method
 from synccache.forecasters import Reuse
 from synccache.gates import Interval
 from synccache.scopes import Segments
+from synccache.testing import AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -1,13 +1,13 @@
 """Which path was taken, told by whole numbers: computed gives 44, filled in gives 41."""
 
 import torch
-from toys import AddModel
 
 import synccache
 from synccache import Method
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import Nothing, Segments, WholeStack
+from synccache.testing import AddModel
 
 X = torch.full((1, 2, 3), 20.0)
 

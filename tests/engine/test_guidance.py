@@ -4,7 +4,6 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from toys import AddModel, Pipeline, Video
 
 import synccache
 from synccache import InputError, Method
@@ -12,6 +11,7 @@ from synccache.engine.notices import Notice
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import WholeStack
+from synccache.testing import AddModel, Pipeline, Video
 
 X = torch.full((1, 2, 3), 20.0)
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from toys import UnknownS2V, WanModel_S2V, distance, s2v_inputs
 
 import synccache
 from synccache import Anatomy, Method
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never, Probe
 from synccache.scopes import Nothing, Segments, WholeStack
+from synccache.testing import UnknownS2V, WanModel_S2V, distance, s2v_inputs
 
 FIRST = Method(Listed(frozenset({0}), probe=1), Segments(), Reuse())
 MODELS = [

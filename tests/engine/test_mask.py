@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from toys import Pipeline, Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Anatomy, InputError
-from synccache.engine.mask import checked_mask, token_weights
+from synccache.engine.store.mask import checked_mask, token_weights
+from synccache.testing import Pipeline, Video, WanModel_S2V, s2v_inputs
 
 
 def test_a_picture_is_averaged_over_patches_and_repeated_over_frames():

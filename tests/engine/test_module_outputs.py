@@ -4,13 +4,13 @@ import pytest
 import torch
 from calls import X, output, value
 from torch import nn
-from toys import Pipeline, Video
 
 import synccache
 from synccache import Method, UnsupportedModel
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, Listed, Probe, Threshold
 from synccache.scopes import Modules, Nothing, WholeModel
+from synccache.testing import Pipeline, Video
 
 
 class Part(nn.Module):

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from calls import X, output, value
-from toys import AddModel, Pipeline, Video
 
 import synccache
 from synccache import InputError, Method
-from synccache.engine.outputs import _is_main
+from synccache.engine.act.values import is_main
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, Listed, Probe, Threshold
 from synccache.scopes import Nothing, WholeModel
+from synccache.testing import AddModel, Pipeline, Video
 
 
 def listed(*steps, scope, forecaster=None, guidance=None):
@@ -157,7 +157,7 @@ def test_the_output_keeps_its_own_precision_where_the_latent_has_another():
 def test_only_an_output_laid_out_as_the_main_stream_has_its_video_tokens():
     """By shape, so not where another stream has the same one."""
     video, text = torch.Size([1, 6, 8]), torch.Size([1, 3, 8])
-    assert _is_main(SimpleNamespace(shapes=[video, text]), video)
-    assert not _is_main(SimpleNamespace(shapes=[video, text]), text)
-    assert not _is_main(SimpleNamespace(shapes=[video, video]), video)
-    assert not _is_main(SimpleNamespace(shapes=[]), video)
+    assert is_main(SimpleNamespace(shapes=[video, text]), video)
+    assert not is_main(SimpleNamespace(shapes=[video, text]), text)
+    assert not is_main(SimpleNamespace(shapes=[video, video]), video)
+    assert not is_main(SimpleNamespace(shapes=[]), video)

@@ -3,13 +3,13 @@
 import pytest
 import torch
 from calls import EVERY_3, X, call, listed
-from toys import AddModel, Pipeline, Video
 
 import synccache
 from synccache import Method
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, MaxGap, Never
 from synccache.scopes import Segments
+from synccache.testing import AddModel, Pipeline, Video
 
 
 def test_a_timestep_that_goes_back_up_is_a_new_run():
@@ -154,7 +154,7 @@ def test_few_steps_are_noticed_once():
 
 def test_timestep_and_error_come_over_together(monkeypatch):
     """On an accelerator the timestep stays there until the error is read; here by pretending that the CPU is one."""
-    from synccache.engine.call import Call
+    from synccache.engine.act.call import Call
 
     pipe, read, arrive, arrived = Pipeline(Video()), Call.read_timestep, Call.arrive, []
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from toys import Pipeline, Video, distance, s2v_inputs
 
 import synccache
 from synccache import Method
-from synccache.engine import history
-from synccache.engine.history import History, add_forecast
+from synccache.engine.store import anchors as history
+from synccache.engine.store.anchors import History, add_forecast
 from synccache.engine.types import Context, Step
 from synccache.forecasters import (
     ByPerson,
@@ -26,6 +25,7 @@ from synccache.forecasters import (
 )
 from synccache.gates import Interval, Listed
 from synccache.scopes import Segments, WholeStack
+from synccache.testing import Pipeline, Video, distance, s2v_inputs
 
 
 def held_by(handle):

@@ -3,14 +3,14 @@
 import pytest
 import torch
 from torch import nn
-from toys import AddModel, TwoStream, distance
 
 import synccache
 from synccache import Method, UnsupportedModel
-from synccache.engine.structure import put_together, take_apart
+from synccache.engine.attach.form import put_together, take_apart
 from synccache.forecasters import ByPerson, Lagrange, Reuse
 from synccache.gates import Interval, Listed, Never
 from synccache.scopes import Segments, WholeStack
+from synccache.testing import AddModel, TwoStream, distance
 
 EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
 
@@ -170,7 +170,7 @@ def test_a_changed_sequence_between_blocks_ends_a_segment():
 
 def test_a_block_that_was_never_seen_computed_is_not_left_out():
     """Skip-layer guidance leaves blocks out at some steps: what they give back is not known before they ran."""
-    from toys import AddModel
+    from synccache.testing import AddModel
 
     class Leaving(AddModel):
         def forward(self, hidden_states, timestep, level, leave_out=None):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from toys import Pipeline, Video
 
 import synccache
 from synccache import InputError, Trace
+from synccache.testing import Pipeline, Video
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_an_error_in_on_step_reaches_the_caller_and_leaves_nothing():
 
 
 def test_ranks_add_numerators_and_denominators_over_the_given_group_only(monkeypatch):
-    from synccache.engine.ranks import agree
+    from synccache.engine.act.ranks import agree
 
     asked = []
 

@@ -7,7 +7,7 @@ from torch import nn
 import synccache
 from synccache import Anatomy
 from synccache.engine.anatomy import original_class
-from synccache.engine.history import History
+from synccache.engine.store.anchors import History
 
 
 class Block(nn.Module):

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from toys import AddModel, Pipeline, Video
 
 import synccache
 from synccache import Method
@@ -12,6 +11,7 @@ from synccache.engine.types import Context, Seen, Step
 from synccache.forecasters import Alignment, Reuse
 from synccache.gates import Probe, Threshold, Trajectory, Warmup
 from synccache.scopes import WholeStack
+from synccache.testing import AddModel, Pipeline, Video
 
 
 def weights(*ratios, times=(5.0, 2.0), upper=1.5):
@@ -72,7 +72,7 @@ def test_each_branch_aligns_for_itself_where_each_decides():
     with torch.no_grad(), synccache.cached(model, method, steps=20, branches="separate") as handle:
         for i, t in enumerate((1000.0, 900.0, 800.0)):
             for name, of in levels.items():
-                with handle.engine.named_branch(name):
+                with handle.at(branch=name):
                     outs[name] = model(torch.full((1, 2, 3), 20.0), torch.tensor([t]), torch.tensor(of[i]))
     assert {n: o.unique().tolist() for n, o in outs.items()} == {"cond": [20 + 6 * 2.25], "uncond": [20 + 6 * 5.0]}
 

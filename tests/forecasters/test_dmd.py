@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from toys import Video
 
 import synccache
 from synccache import InputError
 from synccache.engine.types import Context, Step
 from synccache.forecasters import Dmd, Lagrange
+from synccache.testing import Video
 
 C = Context(Step(0))
 

@@ -21,6 +21,11 @@ C = Context(Step(0))
 RULES = list(POOL)
 
 
+def of(total):
+    """On any step of a run of that length."""
+    return Context(Step(0, total=total))
+
+
 def random(seed=0):
     return torch.Generator().manual_seed(seed)
 
@@ -121,7 +126,7 @@ def test_a_linear_recurrence_is_continued_exactly():
     forecaster = Rows(learn_rows(features @ features.T, ridge=0))
     times = [5.0, 3.0, 2.0, 1.0, 0.0]
     for t in range(6, 12):
-        weights = forecaster.weights(times, float(t), C)
+        weights = forecaster.weights(times, float(t), of(12))
         torch.testing.assert_close(weights[0] @ features[[5, 3, 2, 1, 0]], features[t], rtol=0, atol=1e-6)
 
 
@@ -143,7 +148,7 @@ def test_folded_weights_are_the_rollout(computed):
             continue
         history.append(sum((rows[t, s] * history[s] for s in range(t)), torch.zeros(40).double()))
         times = sorted((float(s) for s in computed if s < t), reverse=True)
-        weights = Rows(rows).weights(times, float(t), C)
+        weights = Rows(rows).weights(times, float(t), of(12))
         assert weights.shape == (1, len(times)) and weights.dtype is torch.float64
         torch.testing.assert_close(weights[0] @ features[[int(s) for s in times]], history[-1])
 
@@ -152,11 +157,12 @@ def test_rows_alone():
     rows = torch.tensor([[0, 0, 0, 0], [2, 0, 0, 0], [1, 3, 0, 0], [1, 1, 1, 0]]).float()
     forecaster = Rows(rows)
     assert forecaster.anchors == 4
-    assert forecaster.weights([0.0], 1.0, C).tolist() == [[2]]
-    assert forecaster.weights([0.0], 2.0, C).tolist() == [[7]]  # 1 + 3 * 2
-    assert forecaster.weights([2.0, 0.0], 3.0, C).tolist() == [[1, 3]]
-    assert forecaster.weights([1.0], 2.0, C).tolist() == [[4]]  # step 0 is gone and counts as step 1
+    assert forecaster.weights([0.0], 1.0, of(4)).tolist() == [[2]]
+    assert forecaster.weights([0.0], 2.0, of(4)).tolist() == [[7]]  # 1 + 3 * 2
+    assert forecaster.weights([2.0, 0.0], 3.0, of(4)).tolist() == [[1, 3]]
+    assert forecaster.weights([1.0], 2.0, of(4)).tolist() == [[4]]  # step 0 is gone and counts as step 1
     assert forecaster == Rows(rows.clone()) != Rows(rows + 1)
-    with pytest.raises(InputError, match=r"runs of 4 steps, and step 4 was asked for\. Use that many, or profile"):
-        forecaster.weights([2.0], 4.0, C)
+    for total, says in ((None, "nobody tells how long"), (5, "step 2 of 5 was asked for"), (3, "step 2 of 3")):
+        with pytest.raises(InputError, match=rf"runs of 4 steps, and {says}.*Use that many .*, or profile a run"):
+            forecaster.weights([1.0], 2.0, of(total))
     assert Reuse() != forecaster

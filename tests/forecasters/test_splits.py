@@ -5,7 +5,6 @@ import math
 import pytest
 import scipy.fft
 import torch
-from toys import Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Method
@@ -28,6 +27,7 @@ from synccache.forecasters.grouped import Grouped
 from synccache.forecasters.rule import Rule
 from synccache.gates import Listed
 from synccache.scopes import WholeStack
+from synccache.testing import Video, WanModel_S2V, s2v_inputs
 
 C = Context(Step(6), video=True)
 TIMES = [4.0, 2.0, 0.0]

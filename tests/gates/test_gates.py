@@ -1,27 +1,36 @@
 """Gates alone: frozen settings, explicit state."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synccache.engine.types import Action, Decision, Run, Seen, Step, Tap
+from synccache.engine.types import Action, Decision, Seen, Step, Tap, innermost
 from synccache.gates import (
     Budget,
+    FirstBlock,
+    Growing,
     Interval,
     Last,
     Listed,
+    Magnitudes,
     MaxGap,
+    MaxSkips,
     Never,
+    OutputChange,
     Probe,
+    Refresh,
+    Signal,
     Threshold,
+    Trajectory,
+    Turn,
     Warmup,
     replay,
     threshold_for,
-)  # fmt: skip
-from synccache.gates.budget import stretched
+)
 
 ERRORS = (None, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.2, 0.4)
 
@@ -66,8 +75,38 @@ def test_wrappers():
     assert computed(Warmup(Listed(frozenset()), 0.25), [None] * 8) == [0, 1]
     assert computed(Last(Listed(frozenset()), 2), [None] * 8) == [0, 6, 7]
     assert computed(MaxGap(Listed(frozenset({1})), 3), [None] * 9) == [0, 1, 4, 7]
-    assert Warmup(Threshold(1.0, Probe(blocks=2)), 3).probe == 2
-    assert not Warmup(Never(), 3).skips and Warmup(Interval(2), 3).skips
+    assert innermost(Warmup(Last(Threshold(1.0, Probe(blocks=2))), 3)).measure == Probe(blocks=2)
+    assert not innermost(Warmup(Never(), 3)).skips and innermost(Budget(Warmup(Interval(2), 3), 4)).skips
+
+
+@pytest.mark.parametrize(
+    ("gate", "blocks", "watched", "ratios"),
+    [
+        (Interval(3), 0, set(), 0), (Listed(frozenset({0}), probe=2), 2, set(), 0), (Never(), 0, set(), 0),
+        (Never(Probe(1.0)), 1, {"probe"}, 1), (Threshold(0.1), 1, {"probe"}, 1),
+        (Threshold(0.1, Signal()), 0, {"signal"}, 1), (Threshold(0.1, OutputChange()), 0, {"latent", "output"}, 1),
+        (Threshold(0.1, Trajectory(blocks=2)), 2, {"probe", "residual"}, 2), (FirstBlock(0.1, 3), 3, {"residual"}, 1),
+        (Growing(probe=1), 1, set(), 0), (Refresh((1,)), 0, set(), 0), (Magnitudes((1.0,), 0.1), 0, set(), 0),
+    ],
+)  # fmt: skip
+def test_a_gate_tells_what_it_looks_at_by_its_measure(gate, blocks, watched, ratios):
+    for wrapped in (gate, Warmup(MaxSkips(gate, 3), 2), Budget(Last(gate), 4)):
+        measure = innermost(wrapped).measure
+        assert (measure.blocks, set(measure.watches), measure.ratios) == (blocks, watched, ratios)
+    assert isinstance(hash(gate), int) and gate == replace(gate)
+    assert not any(hasattr(Warmup(gate), name) for name in ("measure", "probe", "watches", "skips"))
+
+
+@pytest.mark.parametrize(
+    ("gate", "needed"),
+    [
+        (Last(Never(), 1), True), (Last(Never(), 0), False), (Warmup(Never(), 0.5), True), (Warmup(Never(), 3), False),
+        (Warmup(Never(), 0), False), (Turn(2), True), (Turn(2, turn=7), False), (Refresh((1,)), True),
+        (Budget(Never(), 3), True), (Magnitudes((1.0,), 0.1), True), (Interval(2), False), (Threshold(0.1), False),
+    ],
+)  # fmt: skip
+def test_gates_that_go_by_the_length_of_a_run_say_so(gate, needed):
+    assert getattr(gate, "needs_length", False) is needed
 
 
 def test_a_length_that_nobody_tells():
@@ -103,36 +142,6 @@ def test_threshold_for_is_as_near_as_any_threshold(errors, wanted, warmup, last,
     sums = {0.0} | {sum(errors[i:j]) for i in range(len(errors)) for j in range(i + 1, len(errors) + 1)}
     reachable = {sum(replay(with_threshold(gate, s * f), recorded)) for s in sums for f in (0.999999, 1.000001)}
     assert abs(found - wanted) <= min(abs(r - wanted) for r in reachable)
-
-
-def test_budget_computes_exactly_as_many_as_asked():
-    errors = [None, *torch.rand(39, generator=torch.Generator().manual_seed(0)).tolist()]
-    for wanted in (6, 8, 12, 20):
-        gate = Budget(Warmup(Last(Threshold(0.0), 1), 0.1), wanted, tuple(errors))
-        state, count = gate.init(Run(40)), 0
-        for i, e in enumerate(errors):
-            seen = Seen(ratios=None if e is None else ((e,),))
-            decision, state = gate.decide(state, Step(i, total=40), seen)
-            state = gate.record(state, Step(i, total=40), decision, seen)
-            count += not decision.fills
-        assert count == wanted
-
-
-def test_budget_without_errors_records_first():
-    gate = Budget(Threshold(0.0), 5)
-    assert gate.init(Run(10)) is None
-    assert gate.init(Run(10, errors=(None, *[0.1] * 9))) is not None
-    decision, _ = gate.decide(None, Step(4), Seen(ratios=((0.1,),)))
-    assert decision == Decision(Action.COMPUTE, "recording", 0.1)
-
-
-def test_errors_for_another_length_walk_the_same_path():
-    errors = (None, 0.4, 0.3, 0.2, 0.1)
-    for total in (3, 5, 9, 40):
-        other = stretched(errors, total)
-        assert len(other) == total and other[0] is None
-        assert sum(other[1:]) == pytest.approx(1.0)
-    assert stretched(errors, 3)[1:] == pytest.approx((0.7, 0.3))
 
 
 def probe_error(probe, now, before, mask=None):

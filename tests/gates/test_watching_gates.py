@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from toys import AddModel, Video
 
 import synccache
 from synccache import Method
@@ -17,6 +16,7 @@ from synccache.gates import (
     MaxSkips,
     OutputChange,
     Probe,
+    Residual,
     Signal,
     Threshold,
     Trajectory,
@@ -25,6 +25,7 @@ from synccache.gates import (
 )
 from synccache.gates.change import change
 from synccache.scopes import WholeModel, WholeStack
+from synccache.testing import AddModel, Video
 
 X = torch.full((1, 2, 3), 20.0)
 
@@ -58,15 +59,15 @@ def test_change_is_per_sample_and_in_float32():
 
 def test_first_block_compares_with_the_last_computed_step():
     tap = Tap(torch.full((1, 4, 2), 3.0), torch.full((1, 4, 2), 9.0), (torch.full((1, 4, 2), 2.0),))
-    assert quotients(FirstBlock(1.0).measure(Seen({"residual": tap}))) == [[0.5]]
-    assert FirstBlock(1.0).measure(Seen({"residual": Tap(tap.now)})) is None
-    assert FirstBlock(1.0).measure(Seen()) is None
+    assert quotients(Residual().measure(Seen({"residual": tap}))) == [[0.5]]
+    assert Residual().measure(Seen({"residual": Tap(tap.now)})) is None
+    assert Residual().measure(Seen()) is None
 
 
 def test_first_block_adds_nothing_up():
     gate = FirstBlock(0.05, blocks=3)
     assert replay(gate, [None, 0.04, 0.04, 0.04, 0.06, 0.05]) == [True, False, False, False, True, False]
-    assert gate.probe == 3
+    assert gate.measure == Residual(3)
     for bad in (math.nan, math.inf):
         assert gate.decide(None, Step(3), Seen(ratios=((0.0,), (bad,))))[0].action is Action.COMPUTE
 
@@ -104,7 +105,6 @@ def test_max_skips():
         True,
     ]
     gate = MaxSkips(Threshold(1.0, Probe(blocks=2)), 3)
-    assert (gate.probe, gate.watches, gate.skips) == (2, Probe.watches, True)
     state = gate.init(None)
     decision, state = gate.decide((state[0], None, 3), Step(5), Seen(ratios=((0.25,),)))
     assert (decision.action, decision.error, decision.total) == (
@@ -226,8 +226,9 @@ def test_signal_decides_by_the_timestep_alone(coefficients, threshold):
     for seed in (0, 1):
         random = torch.Generator().manual_seed(seed)
         with torch.no_grad(), synccache.cached(model, method) as handle:
-            for t in times:
-                model(torch.randn(1, 4, 2, 4, 4, generator=random), torch.tensor([t]), torch.ones(1, 8))
+            for step, t in enumerate(times):
+                with handle.at(step=step):
+                    model(torch.randn(1, 4, 2, 4, 4, generator=random), torch.tensor([t]), torch.ones(1, 8))
         assert [d == "computed" for d in handle.trace.decisions()] == expected
 
 
@@ -235,4 +236,4 @@ def test_a_model_without_a_time_embedding_is_refused():
     with pytest.raises(
         UnsupportedModel, match="decides by the time embedding, and AddBlock is called with none of temb"
     ):
-        run(AddModel(), "teacache", [(X, 1000, 1)])
+        run(AddModel(), "teacache", [(X, 1000, 1)], steps=10)

@@ -38,5 +38,6 @@ def trace_of(patcher):
     return patcher.wrappers["outer_sample"]["synccache"][0].__self__.trace
 
 
-def classes(patcher):
-    return [type(module) for module in patcher.model.modules()]
+def hooked(patcher):
+    """Classes of the modules whose call is hooked."""
+    return [type(m).__name__ for m in patcher.model.modules() if "_call_impl" in vars(m)]

@@ -45,7 +45,7 @@ def test_static_context_windows_have_anchors_of_their_own(node):
     halves = torch.cat([sample(cached, latent=part) for part in whole.split(2, 2)], 2)
     cached.model_options["context_handler"] = Handler("batched", 2)
     torch.testing.assert_close(sample(cached, latent=whole), halves, rtol=1e-5, atol=1e-6)
-    assert len({r.branch for r in trace_of(cached).records}) == 4
+    assert len({(r.branch, r.window) for r in trace_of(cached).records}) == 4
 
 
 def test_moving_context_windows_are_left_alone(node, caplog):

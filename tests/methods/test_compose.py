@@ -5,12 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from toys import Pipeline, Video
 
 import synccache
 from synccache import Anatomy, InputError, forecasters, gates, scopes
 from synccache.animation.request import check_settings
-from synccache.api import profile_name
 from synccache.engine.method import Method
 from synccache.methods import RECIPES, complete, find
 from synccache.methods.compose import composed
@@ -19,6 +17,8 @@ from synccache.methods.recipe import Recipe
 from synccache.methods.settings import AXES
 from synccache.planner import learn_profile
 from synccache.portrait.pipeline import PortraitPipeline
+from synccache.profiles import profile_name
+from synccache.testing import Pipeline, Video
 
 
 def test_gate_and_scope_of_the_first_and_forecaster_of_the_second():

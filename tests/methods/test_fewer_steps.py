@@ -3,11 +3,11 @@
 import pytest
 import torch
 from diffusers import DDIMScheduler, UniPCMultistepScheduler
-from toys import Pipeline, Video, distance
 
 import synccache
 from synccache import InputError
 from synccache.planner import learn_profile
+from synccache.testing import Pipeline, Video, distance
 
 
 def test_fewer_steps_shortens_the_schedule_and_restores_it():

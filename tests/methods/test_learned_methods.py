@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from toys import Pipeline, Video, WanModel_S2V, distance, s2v_inputs
 
 import synccache
 from synccache import Anatomy, InputError
@@ -13,6 +12,7 @@ from synccache.gates import Listed
 from synccache.methods import RECIPES
 from synccache.methods.l2p import RELEASED, steps_to_compute
 from synccache.planner import learn_profile
+from synccache.testing import Pipeline, Video, WanModel_S2V, distance, s2v_inputs
 
 
 class Recurrent(nn.Module):
@@ -101,7 +101,7 @@ def test_another_number_of_steps_is_refused(rows):
     given = {"profile": rows, "anatomy": model.anatomy}
     with torch.no_grad():
         for steps, says in ((11, "this run has 11"), (None, "nobody tells how long this run is")):
-            refused = pytest.raises(InputError, match=f"for runs of 12 steps, and {says}.*--steps N")
+            refused = pytest.raises(InputError, match=f"for runs of 12 steps, and {says}.*learn_profile\\(pipe, 'l2p'")
             with synccache.cached(model, "l2p", steps=steps, **given), refused:
                 run_recurrent(model)
         with synccache.cached(model, "l2p", steps=12, warmup=3, max_gap=4, **given) as handle:
@@ -121,13 +121,13 @@ def test_another_schedule_of_as_many_steps_is_refused(name):
         with synccache.cached(pipe, name, profile=profile, **settings) as handle:
             pipe(steps=12)
             assert handle.trace.skipped() > 0
-    refused = pytest.raises(InputError, match=r"step 1 has the timestep 970.*; this run's has 916.*--method " + name)
+    refused = pytest.raises(InputError, match=rf"step 1 has the timestep 970.*; this run's has 916.*pipe, '{name}'")
     with synccache.cached(pipe, name, profile=shifted, **settings), refused:
         pipe(steps=12)
 
 
 def test_without_a_profile_it_says_how_to_get_one():
-    with pytest.raises(InputError, match=r"'l2p' needs profile=.*synccache profile --method l2p"):
+    with pytest.raises(InputError, match=r"'l2p' needs profile=.*learn_profile\(pipe, 'l2p'"):
         synccache.apply(Video(), "l2p")
 
 

@@ -7,7 +7,6 @@ from importlib.resources import files
 import pytest
 import torch
 from torch import nn
-from toys import Pipeline, Video
 
 import synccache
 from synccache import Anatomy, InputError
@@ -17,6 +16,7 @@ from synccache.gates.magnitude import nearest
 from synccache.methods.magcache import magnitude_ratios, published
 from synccache.planner import learn_profile
 from synccache.portrait.pipeline import PortraitPipeline
+from synccache.testing import Pipeline, Video
 
 
 def computed(gate, steps):
@@ -154,7 +154,7 @@ def test_hunyuan_videos_ratios_are_found_by_themselves_and_wans_have_to_be_named
         gate = handle.method.gate.gate
         assert gate == Magnitudes(published()["hunyuan-video-720p"], 0.24, 6)
     for given in ({}, {"ratios": "wan"}):
-        with pytest.raises(InputError, match=r"synccache profile --method magcache.*one of wan2\.1-t2v-1\.3b"):
+        with pytest.raises(InputError, match=r"one of wan2\.1-t2v-1\.3b.*learn_profile\(pipe, 'magcache'"):
             synccache.apply(Video(), "magcache", anatomy=Anatomy("wan", blocks), **given)
     with pytest.raises(InputError, match="ratios=3"):
         synccache.apply(Video(), "magcache", ratios=3)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import Pipeline, Video
 
 import synccache
 from synccache import InputError
@@ -12,6 +11,7 @@ from synccache.gates import Budget
 from synccache.methods import RECIPES
 from synccache.planner import learn_profile
 from synccache.portrait.pipeline import PortraitPipeline
+from synccache.testing import Pipeline, Video
 
 # A setting, a value to learn with, and another one.
 SHAPING = [
@@ -35,7 +35,7 @@ def test_a_profile_is_used_as_it_was_learnt(name, setting, learnt, other):
     for method in (name, composed):
         with synccache.cached(pipe, method, profile=made) as handle:
             assert handle.settings[setting] == learnt
-        says = f"learnt with {setting}={learnt}, and {setting}={other} is set.*--set {setting}={str(other).lower()}"
+        says = rf"learnt with {setting}={learnt}, and {setting}={other} is set.*learn_profile\(.*{setting}={other!r}\)"
         with pytest.raises(InputError, match=says):
             synccache.apply(pipe, method, profile=made, **{setting: other})
 
@@ -62,9 +62,11 @@ def test_tensors_that_are_missing_or_of_another_shape_are_refused(name):
         return
     for key, tensor in made.tensors.items():
         others = {n: t for n, t in made.tensors.items() if n != key} or {"other": torch.zeros(1)}
-        with pytest.raises(InputError, match=rf"has no '{key}', only .* synccache profile --method {name}"):
+        with pytest.raises(InputError, match=rf"has no '{key}', only .*learn_profile\(pipe, '{name}'"):
             synccache.apply(pipe, name, profile=replace(made, tensors=others))
-        with pytest.raises(InputError, match=rf"holds '{key}' of shape \[.*\]; wanted is \[.* --method {name}"):
+        with pytest.raises(
+            InputError, match=rf"holds '{key}' of shape \[.*\]; wanted is \[.*learn_profile\(pipe, '{name}'"
+        ):
             synccache.apply(pipe, name, profile=replace(made, tensors={**others, key: tensor[None]}))
 
 
@@ -106,6 +108,8 @@ def test_picked_steps_belong_to_the_profiled_timesteps():
         pipe(steps=20)
         assert handle.trace.decisions() == ["computed"] * 6
     shifted = replace(made, timesteps=tuple(3 * t / (1 + 2 * t / 1000) for t in made.timesteps))
-    refused = pytest.raises(InputError, match=r"has the timestep .*; this run's has .*--method fewer-steps")
+    refused = pytest.raises(
+        InputError, match=r"has the timestep .*; this run's has .*learn_profile\(pipe, 'fewer-steps'"
+    )
     with synccache.cached(pipe, "fewer-steps", profile=shifted, computed_steps=6), refused:
         pipe(steps=20)

@@ -3,15 +3,15 @@
 import pytest
 import torch
 from torch import nn
-from toys import AddBlock, AddModel, Pipeline, Video
 
 import synccache
 from synccache import InputError
 from synccache.engine.types import Action, Decision, Region, Run, Seen, Step
 from synccache.gates import Refresh, Turn
 from synccache.methods import RECIPES, complete
-from synccache.planner import Profile
+from synccache.profiles import Profile
 from synccache.scopes import BlockRuns
+from synccache.testing import AddBlock, AddModel, Pipeline, Video
 
 X = torch.full((1, 2, 3), 20.0)
 
@@ -64,14 +64,14 @@ def test_what_is_stored(name, settings, regions, anchors):
     with synccache.cached(pipe, name, **settings) as handle:
         pipe(steps=20)
         assert len(handle.regions) == regions
-        assert handle.bytes == 2 * regions * anchors * 32 * 8 * 4  # two branches, 32 tokens of 8 floats
+        assert handle.trace.bytes_peak == 2 * regions * anchors * 32 * 8 * 4  # two branches, 32 tokens of 8 floats
 
 
 def test_the_unconditional_branch_costs_one_output_and_what_it_is_told_from():
     pipe = Pipeline(Video())
     with synccache.cached(pipe, "uncond-reuse") as handle:
         pipe(steps=20)
-        assert handle.bytes == 2 * 4 * 2 * 4 * 4 * 4
+        assert handle.trace.bytes_peak == 2 * 4 * 2 * 4 * 4 * 4
         reasons = {(r.branch, r.reason) for r in handle.trace if r.decision == "skipped"}
         assert reasons == {(0, "every 5"), (1, "guidance")}
 
@@ -182,7 +182,7 @@ def test_where_the_list_of_blocks_comes_from():
     with pytest.raises(InputError, match="Give blocks or profile, not both"):
         scope("wan", profile=profile, blocks=[5, 4])
     assert scope(blocks="wan2.1-14b") == scope("wan")
-    with pytest.raises(InputError, match="synccache profile --method profilingdit"):
+    with pytest.raises(InputError, match=r"learn_profile\(pipe, 'profilingdit'"):
         scope("portrait")
     with pytest.raises(InputError, match="No list of blocks was published as 'sora'"):
         scope(blocks="sora")

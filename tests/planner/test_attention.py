@@ -11,7 +11,9 @@ from torch import nn
 import synccache
 from synccache import Anatomy, InputError, UnsupportedModel, anatomies
 from synccache.planner import learn_profile
-from synccache.planner.attention import attention, column_sums, learn, overlap, spread, watched
+from synccache.planner.attention import watched
+from synccache.planner.attention_rows import attention, column_sums, overlap, spread
+from synccache.planner.recorder import ModelRecorder
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer, rotary_tables
 
@@ -101,26 +103,28 @@ def steps_of(model, count=2):
         model(TOKENS, torch.tensor([100.0 * timestep]))
 
 
+def recorder(model, steps=2, mask=PERSON):
+    return ModelRecorder(model, lambda: steps_of(model, steps), anatomy=model.anatomy, mask=mask)
+
+
 def test_planted_background_blocks_are_found():
     model = PointedModel()
-    settings = {"mask": PERSON, "share": 0.6, "anatomy": model.anatomy}
-    found = learn(model, lambda: steps_of(model), settings)
+    found = recorder(model).background(0.6)
     assert found["scores"].tolist() == [1, 0, 1, 0, 0] and found["scores"].dtype is torch.float32
     assert found["blocks"].tolist() == [1, 3, 4] and found["blocks"].dtype is torch.int64
-    assert learn(model, lambda: steps_of(model), {**settings, "share": 0.4})["blocks"].tolist() == [1, 3]
+    assert recorder(model).background(0.4)["blocks"].tolist() == [1, 3]
     assert not any(m._forward_pre_hooks for m in model.modules())
 
 
 def test_what_cant_be_learnt_from_is_refused():
     model = PointedModel()
     with pytest.raises(InputError, match="Give mask="):
-        learn(model, lambda: None, {"mask": None, "share": 0.6})
+        recorder(model, mask=None).background(0.6)
     for steps in (0, 1):
         with pytest.raises(InputError, match=f"made {steps} steps of the model; at least 2"):
-            learn(model, lambda n=steps: steps_of(model, n), {"mask": PERSON, "share": 0.6, "anatomy": model.anatomy})
-    nobody = {"mask": torch.zeros(2, 2), "share": 0.6, "anatomy": model.anatomy}
+            recorder(model, steps).background(0.6)
     with pytest.raises(InputError, match="no person in it"):
-        learn(model, lambda: model(TOKENS, torch.tensor([1000.0])), nobody)
+        recorder(model, mask=torch.zeros(2, 2)).background(0.6)
     blind = Anatomy("pointed", tuple(model.blocks))
     with watched(model, blind, PERSON), pytest.raises(UnsupportedModel, match="grid of PointedModel is not known"):
         model(TOKENS, torch.tensor([1000.0]))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from toys import Pipeline, Video, WanModel_S2V
 
 import synccache
 from synccache import Anatomy, InputError
-from synccache.api import profile_name
 from synccache.methods import RECIPES
-from synccache.planner import Profile, learn_profile, learning
+from synccache.planner import learn_profile, learning
+from synccache.profiles import Profile, profile_name
+from synccache.testing import Pipeline, Video, WanModel_S2V
 
 NOW = {"steps": 4}
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_written_is_said_and_leaves_nothing(profile, tmp_path):
 def test_headers_are_checked(profile, tmp_path, change, says):
     path = profile.save(tmp_path / "p.safetensors")
     save_file(dict(profile.tensors), str(path), {"synccache": json.dumps({**header_of(path), **change})})
-    with pytest.raises(InputError, match=rf"p\.safetensors.*{says}.*synccache profile"):
+    with pytest.raises(InputError, match=rf"p\.safetensors.*{says}.*synccache\.learn_profile"):
         Profile.load(path)
 
 
@@ -170,14 +170,18 @@ def test_a_profile_as_a_setting_can_be_saved_and_loads_again(profile, tmp_path):
         assert again.method == method
     with synccache.cached(pipe, "magcache", profile=profile) as handle:
         assert handle.method.gate.gate.ratios == method.gate.gate.ratios
-        with pytest.raises(InputError, match="has no form in a settings file"):
-            handle.save(kept)
+        kept, method = handle.save(tmp_path / "settings.json"), handle.method
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "p.safetensors", "settings-magcache.safetensors", "settings.json",
+    ]  # fmt: skip
+    with synccache.cached(pipe, settings=kept) as again:
+        assert again.method == method
     for wrong in (3, [3], True):
         with pytest.raises(InputError, match="profile is a profile file's path, or a Profile"):
             synccache.apply(pipe, "magcache", profile=wrong)
     with pytest.raises(InputError, match="'profile' is not a setting of the method 'fora'"):
         synccache.apply(pipe, "fora", profile=path)
-    with pytest.raises(InputError, match=r"of 'magcache' tells nothing of segments.*--method synccache"):
+    with pytest.raises(InputError, match=r"of 'magcache' tells nothing of segments.*learn_profile\(pipe, 'synccache'"):
         synccache.apply(pipe, "synccache", profile=path)
 
 
@@ -199,7 +203,7 @@ def test_the_shipped_profile_is_taken_where_it_fits(profile, tmp_path):
 
 def test_what_a_profile_lacks_is_named(profile):
     bare = Profile(profile.method, profile.model, {"other": torch.ones(2)}, profile.timesteps)
-    with pytest.raises(InputError, match=r"has no 'ratios', only 'other'.*--method magcache"):
+    with pytest.raises(InputError, match=r"has no 'ratios', only 'other'.*learn_profile\(pipe, 'magcache'"):
         synccache.apply(pipeline(), "magcache", profile=bare)
 
 
@@ -219,8 +223,7 @@ def test_a_call_that_runs_nothing_teaches_nothing():
 
 
 def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypatch):
-    def careless(target, call, settings):
-        call()
+    def careless(recorder, settings):
         return {"found": torch.ones(2)}
 
     monkeypatch.setattr(learning, "check_learns", lambda name: (RECIPES[name], careless))
@@ -230,7 +233,7 @@ def test_a_learner_that_has_no_look_at_the_steps_needs_two_all_the_same(monkeypa
 
 def test_what_is_composed_learns_as_the_method_whose_profile_it_takes():
     for name in ("interval+hyca", "gate=interval,forecaster=hyca"):
-        with pytest.raises(InputError, match=r"made of several methods.*synccache profile --method hyca --out"):
+        with pytest.raises(InputError, match=r"made of several methods.*learn_profile\(pipe, 'hyca'"):
             learn_profile(pipeline(), name, lambda: None)
     with pytest.raises(InputError, match="learns nothing from a run"):
         learn_profile(pipeline(), "interval+taylorseer", lambda: None)

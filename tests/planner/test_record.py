@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import AddModel, Pipeline, TwoStream, Video, WanModel_S2V, s2v_inputs
 
 import synccache
 from synccache import Anatomy, InputError, Method
@@ -14,6 +13,7 @@ from synccache.forecasters import Reuse
 from synccache.gates import Never
 from synccache.planner import record
 from synccache.scopes import Modules, Segments, WholeModel, WholeStack
+from synccache.testing import AddModel, Pipeline, TwoStream, Video, WanModel_S2V, s2v_inputs
 
 
 def run_s2v(model, steps=5, batch=1):
@@ -32,12 +32,13 @@ def stored(model, scope, run):
     found: dict = {}
     method = Method(Never(), scope, Reuse())
 
-    def keep(call, region, stream, anchor):
-        if call.decides:
-            found.setdefault(region.id, []).append(anchor.value.clone())
+    def keep(shown):
+        if shown.leads:
+            found.setdefault(shown.region.id, []).append(shown.value.clone())
+        return True
 
     with torch.no_grad(), synccache.cached(model, method) as handle:
-        handle.engine.on_anchor = keep
+        handle.on_store = keep
         run()
     return found
 
@@ -135,7 +136,8 @@ def test_two_experts_are_one_run():
 
 def test_of_two_streams_the_one_with_the_video_is_recorded():
     """Single blocks carry text before the image in one stream: its tokens are left out there."""
-    model, noise, text = TwoStream().eval(), torch.randn(2, 1, 6, 8), torch.randn(1, 2, 8)
+    model, text = TwoStream().eval(), torch.randn(1, 2, 8)
+    noise = torch.randn(1, 6, 8) + 0.1 * torch.randn(2, 1, 6, 8)
     anatomy = replace(
         find(model), grid=lambda bound: (1, 2, 3), before={"SingleBlock": lambda bound: 2}, sites=(),
         streams={"DoubleBlock": {"hidden_states": 1, "encoder_hidden_states": 0}},

@@ -8,7 +8,7 @@ import torch
 from synccache.engine.types import Context, Step
 from synccache.errors import InputError
 from synccache.forecasters import Lagrange, Reuse
-from synccache.planner.schedules import best_schedule, step_sizes
+from synccache.gates.schedules import best_schedule, step_sizes
 
 
 def spent(features, forecaster, schedule, costs):

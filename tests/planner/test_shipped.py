@@ -7,12 +7,11 @@ import torch
 
 import synccache
 from synccache import InputError, anatomies
-from synccache.api import profile_name
 from synccache.methods import RECIPES
-from synccache.planner import Profile, learn_profile
-from synccache.planner.digest import weights_of
+from synccache.planner import learn_profile
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+from synccache.profiles import Profile, profile_name, weights_of
 
 ASSETS = Path(synccache.__file__).parent / "portrait" / "assets"
 LEARNERS = [name for name, recipe in RECIPES.items() if recipe.learn is not None]
@@ -69,7 +68,7 @@ def test_shipped_profiles_are_for_the_weights_that_they_were_learnt_on(portrait)
     with torch.no_grad():
         trained.blocks[9].ffn.net[2].weight.mul_(1.1)
     assert not shipped.fits(anatomy)
-    with pytest.raises(InputError, match=r"'l2p' needs profile=.*synccache profile --method l2p"):
+    with pytest.raises(InputError, match=r"'l2p' needs profile=.*learn_profile\(pipe, 'l2p'"):
         synccache.apply(trained, "l2p")
     shipped.check(anatomy, "l2p")  # who gives it himself may use it
     assert weights_of([torch.nn.Linear(2, 2, device="meta")]) is None

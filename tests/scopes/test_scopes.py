@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from synccache import Anatomy, InputError
-from synccache.planner import Plan
+from synccache.profiles import Plan
 from synccache.scopes import Nothing, Segments, WholeStack
 
 

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 import torch
-from toys import Pipeline, Video
 
 import synccache
-from synccache.engine.history import History
-from synccache.engine.session import Session
+from synccache.engine.store.anchors import History
+from synccache.engine.store.session import Session
 from synccache.engine.types import Region
+from synccache.testing import Pipeline, Video
 
 STEPS = 12
 

@@ -10,10 +10,10 @@ import torch.distributed as dist
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from tiny import cached, denoise, tiny_wan  # noqa: E402
-from toys import AddModel  # noqa: E402
 
 import synccache  # noqa: E402
-from synccache.engine.ranks import agree  # noqa: E402
+from synccache.engine.act.ranks import agree  # noqa: E402
+from synccache.testing import AddModel  # noqa: E402
 
 LAYERS = 3
 

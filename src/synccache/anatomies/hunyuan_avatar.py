@@ -48,19 +48,9 @@ def recognise(model: nn.Module) -> Anatomy | None:
         ahead=reference_tokens,
         width=attribute(model, "hidden_size"),
         mask=face,
-        steady=(
-            "face_mask",
-            "fps",
-            "motion_exp",
-            "motion_pose",
-            "ref_latents",
-            "text_mask",
-            "text_states",
-            "text_states_2",
-        ),
+        live=("audio_prompts",),
         forced={"is_cache": False},
         group=lambda: sequence_group(model),
-        windows=True,
     )
 
 

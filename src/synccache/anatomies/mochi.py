@@ -18,7 +18,6 @@ def recognise(model: nn.Module) -> Anatomy | None:
         blocks=tuple(model.transformer_blocks),
         sites=(),
         streams={"MochiTransformerBlock": {"hidden_states": 0, "encoder_hidden_states": 1}},
-        rising=True,
         grid=video_grid("hidden_states", patch_of(model)),
         width=token_width(model),
     )

@@ -27,7 +27,6 @@ def recognise(model: nn.Module) -> Anatomy | None:
         latent="x",
         sites=(),
         streams={"ZImageTransformerBlock": {"x": 0}},
-        rising=True,
         grid=_grid,
         width=attribute(model, "dim"),
         breaks=(len(refiners) - 1,) if refiners else (),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..api import cached
-from ..engine.trace import Record, Trace
+from ..trace import Record, Trace
 from ..portrait.data import to_pixels
 from ..portrait.hearing import FEATURES, TOKENS
 from ..portrait.pipeline import PortraitPipeline

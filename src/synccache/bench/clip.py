@@ -15,7 +15,7 @@ from torch import nn
 from .. import cached
 from ..anatomies import find
 from ..engine.handle import Handle
-from ..engine.trace import Trace
+from ..trace import Trace
 from ..metrics.fidelity import psnr
 from ..metrics.sync import sync
 from ..portrait.data import to_pixels
@@ -181,7 +181,7 @@ class _Ran:
 
 def _live(handle: Handle, ran: Sequence[int]) -> frozenset[int] | None:
     """Blocks in no region; None where a region isn't made of whole blocks, or some regions are left out at a time."""
-    regions = handle.engine.regions[0]
+    regions = handle.regions
     if not regions or any(not r.members or r.part for r in regions):
         return None
     left_out = {m for r in regions for m in r.members}

@@ -20,15 +20,19 @@ import torch
 
 from .. import cached
 from ..anatomies import find as find_anatomy
-from ..api import shipped_profile
-from ..gates import Budget, threshold_for
+from ..engine.method import Method
+from ..engine.types import innermost
+from ..forecasters import Reuse
+from ..gates import Budget, Never, threshold_for
 from ..memory import keep_freed_memory
 from ..methods import RECIPES, find
 from ..methods.names import profiled
-from ..planner import learn_profile
-from ..planner.instability import segments_of
+from ..planner import learn_profile, plan_of
+from ..planner.instability import step_errors
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
+from ..profiles import shipped_profile
+from ..scopes import Nothing
 from .clip import Given, measure_clip, shoot
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, held_out
@@ -77,13 +81,14 @@ def _threshold(
             return {}
         weight = handle.settings.get("mask_weight") or 1.0
         key = (contender.steps, contender.method if gate.errors is None else weight)
-        if key not in errors and gate.errors is None:
+    mask = None if lender.mask is None else torch.from_numpy(lender.mask)
+    if key not in errors and gate.errors is None:
+        watching = Method(Never(innermost(gate).measure), Nothing(), Reuse(), "recording")
+        with cached(pipe, watching, mask=mask) as handle:
             _run(pipe, lender, contender.steps)
-            handle.reset()
-            errors[key] = handle.engine.recorded[contender.steps]
+        errors[key] = step_errors(handle.trace)
     if key not in errors:
-        mask = None if lender.mask is None else torch.from_numpy(lender.mask)
-        watched = segments_of(pipe, lambda: _run(pipe, lender, contender.steps), mask=mask, mask_weight=weight)
+        watched = plan_of(pipe, lambda: _run(pipe, lender, contender.steps), mask=mask, mask_weight=weight)
         errors[key] = watched.errors
     found = threshold_for(gate.gate, errors[key], settings["computed_steps"])
     return {"threshold": found, "computed_steps": None}

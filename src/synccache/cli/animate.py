@@ -13,6 +13,7 @@ from ..portrait import GUIDANCE_SCALE
 from .bundled import given_or_bundled
 from .console import lasting, note, say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
+from .profile import naming_the_command
 from .progress import TakeBar
 
 EXAMPLES = """
@@ -64,7 +65,7 @@ def animate(
     computed_steps: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="Steps to compute a clip, not a threshold; without a profile, all of the first."
+            metavar="N", help="Steps to compute a clip, instead of a threshold; without a profile, evenly spread."
         ),
     ] = None,
     cache_ratio: Annotated[
@@ -100,7 +101,7 @@ def animate(
 
 def run(request: Request, as_json: bool) -> None:
     """Make an animation and say what came of it."""
-    with TakeBar(shown=not as_json) as bar:
+    with TakeBar(shown=not as_json) as bar, naming_the_command():
         result = make(request, on_estimate=None if as_json else _announce, on_progress=bar)
     if as_json:
         say_json({"files": _files(result), **{k: v for k, v in result.report.items() if k != "trace"}})

@@ -15,11 +15,13 @@ from ..animation.job import model_name
 from ..animation.profiling import loudest
 from ..animation.request import check_output, check_ranges
 from ..errors import InputError
-from ..planner import Plan, learn_profile
+from ..methods.remedy import ProfileNeeded
+from ..planner import learn_profile
 from ..planner.learning import check_learns
 from ..portrait import GUIDANCE_SCALE
 from ..portrait.hearing import FRAME
 from ..portrait.pipeline import PortraitPipeline
+from ..profiles import Plan
 from .bundled import given_or_bundled
 from .console import say, say_json, shown
 from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
@@ -67,7 +69,8 @@ def profile(
 ) -> None:
     """Run the portrait model uncached on one clip, and keep what a method learns from it."""
     check_ranges(steps=steps, seed=seed, guidance_scale=guidance)
-    check_learns(method)
+    with naming_the_command():
+        check_learns(method)
     if out.suffix.lower() != ".safetensors":
         raise InputError(f"The profile {out} must end in .safetensors, since it is written as such.")
     check_output(out, image, audio, mask, model)
@@ -94,6 +97,18 @@ def profile(
         ends = ", ".join(map(str, inner)) or "the last block only"
         say(f"  segments kept: {count}, ending after blocks {ends}")
     say(f"profile: {shown(out)}")
+
+
+@contextmanager
+def naming_the_command() -> Iterator[None]:
+    """Inside, an error about a profile that is missing or doesn't fit also says which command makes one."""
+    try:
+        yield
+    except ProfileNeeded as error:
+        more = "".join(f" --set {name}={str(value).lower()}" for name, value in error.settings.items())
+        names = error.methods or ("NAME",)
+        commands = " or ".join(f"synccache profile --method {name}{more} --out profile.safetensors" for name in names)
+        raise InputError(f"{error} On the command line: {commands}") from None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -22,6 +22,23 @@ Grid = Callable[[Mapping[str, Any]], "tuple[int, int, int] | None"]
 
 
 @dataclass(frozen=True, eq=False)
+class Visit:
+    """One call of a module that may be a block, seen while a model computed one call.
+
+    Attributes:
+        module: the one that was called.
+        bound: its arguments by name, as its forward sees them (``bind``).
+        output: what it returned.
+        inside: number of the visit (its index in the list) during which it ran, or None.
+    """
+
+    module: nn.Module
+    bound: Mapping[str, Any]
+    output: Any
+    inside: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """What a transformer is made of.
 
@@ -35,7 +52,6 @@ class Anatomy:
             tokens first; empty: recorded on a computed step.
         added: for a block class's name, ``{argument: stream}`` of what such a block adds to that stream as its last act
             (a ControlNet's residual): injection after the block, kept out of what is stored and live on every step.
-        rising: True where the timestep goes up from noise to sample.
         grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
         offset: index of the first video token.
         width: number of channels of a token, for telling profiles apart.
@@ -48,16 +64,17 @@ class Anatomy:
             only (text and image in one sequence), from the forward's bound arguments.
         mask: gives a person mask [B, T or 1, h, w], values in 0..1, from the forward's bound arguments; used where the
             user gave none.
-        steady: arguments that the blocks themselves take in: a step at which one of them is another than before is
-            computed. What is injected between the blocks is live anyway.
+        live: arguments that enter between the blocks only, as audio does: live on every step, so that another value on
+            a skipped step is followed. Which others reach the blocks is seen at the first block.
         forced: ``{argument: value}`` that the forward gets while a cache is attached, whatever its caller says: to
             switch off a cache of the model's own.
         group: gives the process group whose ranks share a sample of this model at present, where the model itself does
             not tell; None: there is none.
         signal: gives what tells a gate how far the model has moved on (the modulated input of the first block, or its
             time embedding) from the first block's bound arguments; None: its time embedding, found by name.
-        windows: True where calls at one timestep with different latents are windows of a longer video, which may move
-            from step to step: such a run is computed.
+        candidates: modules to watch on the first call of a model whose blocks are found by structure.
+        observe: gives the anatomy from what they did on that call; None: it is known.
+        uncovered: names of repeated blocks that can't be left out, ``"context_refiner.0-1"``.
 
     Example:
         >>> anatomy = Anatomy("mine", tuple(model.layers), timestep="t", latent="x")
@@ -71,7 +88,6 @@ class Anatomy:
     sites: tuple[int, ...] | None = None
     streams: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     added: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    rising: bool = False
     grid: Grid | None = None
     offset: int = 0
     width: int | None = None
@@ -81,11 +97,13 @@ class Anatomy:
     ahead: Callable[[Mapping[str, Any]], int] | None = None
     before: Mapping[str, Callable[[Mapping[str, Any]], int]] = field(default_factory=dict)
     mask: Callable[[Mapping[str, Any]], Tensor | None] | None = None
-    steady: tuple[str, ...] = ()
+    live: tuple[str, ...] = ()
     forced: Mapping[str, Any] = field(default_factory=dict)
     group: Callable[[], Any] | None = None
     signal: Callable[[Mapping[str, Any]], Tensor] | None = None
-    windows: bool = False
+    candidates: tuple[nn.Module, ...] = ()
+    observe: Callable[[Sequence[Visit]], Anatomy] | None = None
+    uncovered: tuple[str, ...] = ()
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -119,9 +137,9 @@ class Anatomy:
 
 
 def original_class(module: nn.Module) -> type:
-    """The module's class as it was before synccache attached to it, and before ``torch.compile`` or FSDP wrapped it."""
+    """The module's class, or that of the one that ``torch.compile`` or FSDP wrapped."""
     inner = next((module._modules[n] for n in _WRAPPED if n in module._modules), None)
-    return original_class(inner) if inner is not None else getattr(type(module), "_synccache_base", type(module))
+    return original_class(inner) if inner is not None else type(module)
 
 
 def by_class(table: Mapping[str, Any], cls: type) -> Any:

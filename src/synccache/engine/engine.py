@@ -1,34 +1,80 @@
-"""The engine: asks a gate, fills in or records regions, keeps the trace. It knows no method and no model by name."""
+"""The engine's state: a method on the experts of one pipeline, and what is kept of their runs.
+
+What happens in a call stands in ``act``; functions there take the call, which knows its engine.
+"""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from . import blocks, guidance, outputs
 from .anatomy import Anatomy
-from .begin import begin
-from .call import Call
-from .decide import decide, keep_output, moment
+from .attach.form import Form
+from .attach.structure import Structure
 from .fit import check_fit
-from .history import Anchor
-from .mask import TokenMask
 from .method import Method
 from .notices import Notices
-from .schedule import run_length, schedule_of
-from .session import Session
-from .structure import Structure
-from .trace import Record, Trace
-from .types import Action, Region
+from .place.schedule import Schedule, schedule_of, timesteps_of
+from .place.told import Told
+from .store.mask import TokenMask
+from .store.session import Session
+from .types import Region, Stored, innermost
 
-_REQUEST: ContextVar[Hashable] = ContextVar("synccache_request", default=None)
+
+class Expert:
+    """One transformer of a pipeline.
+
+    Attributes:
+        structure: what is known of its blocks.
+        regions: what skipped steps fill in, ``blocks`` by block index, ``parts`` by (block index, module name);
+            ``whole``: the whole model as a region, ``guidance``: what other branches add to the leading one.
+        forms: of the outputs that were stored, by region id.
+        refused: ids of regions that can't be filled in after all.
+        confused: whether its blocks ran in an order that isn't understood.
+    """
+
+    def __init__(self, index: int, model: nn.Module, anatomy: Anatomy, method: Method, plan: Any) -> None:
+        self.index, self.model, self.method, self.plan = index, model, method, plan
+        self.refused: set[str] = set()
+        self.forms: dict[str, Form] = {}
+        self.know(anatomy)
+
+    def know(self, anatomy: Anatomy) -> None:
+        """The model is made of this."""
+        self.structure = Structure(anatomy)
+        self.confused = False
+        self.regions: tuple[Region, ...] | None = None
+        self.cut()
+
+    def cut(self) -> bool:
+        """Cut the transformer into regions, by what is known of it now; whether they are others than before."""
+        found = self.method.regions(self.structure.anatomy, self.plan)
+        if found == self.regions:
+            return False
+        check_fit(self.method, found)
+        self.regions = found
+        inside = [r for r in found if r.members]
+        self.blocks = {i: r for r in inside if not r.part for i in r.members}
+        self.parts = {(r.first, name): r for r in inside for name in r.modules}
+        self.whole = next((r for r in found if not r.members and r.value != "guidance"), None)
+        self.guidance = next((r for r in found if r.value == "guidance"), None)
+        self.filled = tuple(r for r in found if r is not self.guidance)
+        return True
+
+    def usable(self) -> list[Region]:
+        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out, and
+        modules that weren't called."""
+        if self.confused:
+            return []
+        return [
+            r
+            for r in self.filled
+            if r.id not in self.refused and (r.id in self.forms if r.part else self.structure.can_skip(r.members))
+        ]
 
 
 class Engine:
@@ -36,14 +82,17 @@ class Engine:
 
     Args:
         method: gate, scope and forecaster.
-        anatomies: one per expert.
-        models: the transformers, one per expert.
+        models, anatomies: the transformers, one per expert, and what they are made of.
         pipeline: what they belong to; only its ``scheduler`` is read.
         plan: given to the scope.
-        steps: the length of a run, where no scheduler tells.
+        steps: the length of a run.
         shared: one decision for all guidance branches, or one each.
         storage_dtype, storage_device: of anchors; None: as the stream.
         group: process group over which decisions agree.
+
+    Attributes:
+        reads: how often numbers were brought to the host.
+        ran: number of steps of the last run whose length nobody told.
     """
 
     def __init__(
@@ -60,190 +109,91 @@ class Engine:
         storage_device: torch.device | str | None = None,
         group: Any = None,
     ) -> None:
-        self.method, self.models, self.pipeline, self.plan = method, list(models), pipeline, plan
+        self.method, self.pipeline = method, pipeline
+        self.rule, self.measure = innermost(method.gate), innermost(method.gate).measure
         self.steps, self.shared, self.group = steps, shared, group
         self.storage_dtype, self.storage_device = storage_dtype, storage_device
-        self.structures = [Structure(a) for a in anatomies]
-        self.regions = [self.cut(s) for s in self.structures]
-        check_fit(self)
-        self.trace, self.notices = Trace(), Notices()
-        self.sessions: dict[Hashable, Session] = {}
-        self.forms: dict[tuple[int, str], outputs.Form] = {}
-        self.recorded: dict[int | None, tuple[float | None, ...]] = {}
+        check_fit(method, (), shared)
+        pairs = zip(models, anatomies, strict=True)
+        self.experts = [Expert(i, model, anatomy, method, plan) for i, (model, anatomy) in enumerate(pairs)]
+        self.notices = Notices()
+        self.sessions: dict[tuple[Hashable, Hashable], Session] = {}
         self.mask = TokenMask(None)
         self.paused = 0
-        self.on_step: Callable[[Record], None] | None = None
-        self.on_anchor: Callable[[Call, Region, str, Anchor], None] | None = None
+        self.reads = 0
+        self.ran: int | None = None
+        self.on_record: Callable[..., None] | None = None
+        self.on_store: Callable[[Stored], bool] | None = None
+        self._schedule: tuple[Any, Schedule | None] = (None, None)
         self._local = threading.local()
 
-    # -- what the hooks reach ------------------------------------------------------------------------------------
-
     @property
-    def call(self) -> Call | None:
+    def call(self) -> Any:
+        """The call in progress on this thread, or None."""
         return getattr(self._local, "call", None)
 
-    def run_model(self, expert: int, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        """A call of a whole transformer."""
-        if self.paused or self.call is not None:
-            return run(*args, **kwargs)
-        call = begin(self, expert, args, kwargs)
-        if call is None:
-            return run(*args, **kwargs)
+    @call.setter
+    def call(self, call: Any) -> None:
         self._local.call = call
-        try:
-            output = guidance.fill(self, call)
-            if output is None and moment(self) == "before":
-                decide(self, call)
-                output = guidance.fill(self, call)
-                output = outputs.fill_model(self, call) if output is None else output
-            if output is None:
-                output = run(*args, **kwargs)
-                self._finish_blocks(call)
-                keep_output(self, call, output)
-                outputs.keep_model(self, call, output)
-            guidance.keep(self, call, output)
-            self._finish(call)
-        except BaseException:
-            call.session.forget()  # a run that broke off leaves nothing behind
-            raise
-        finally:
-            self._local.call = None
-        return output
-
-    def run_block(self, expert: int, index: int, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        """A call of one block."""
-        call = self.call
-        if self.paused or call is None or call.expert != expert:
-            return run(*args, **kwargs)
-        return blocks.run_block(self, call, index, run, args, kwargs)
-
-    def run_part(
-        self, expert: int, index: int, part: str, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
-    ) -> Any:
-        """A call of a module inside a block."""
-        call = self.call
-        if self.paused or call is None or call.expert != expert:
-            return run(*args, **kwargs)
-        return outputs.run_part(self, call, index, part, run, args, kwargs)
 
     @property
-    def branch_name(self) -> Hashable:
-        """As given by diffusers' ``cache_context``, or None."""
-        return getattr(self._local, "branch", None)
+    def schedule(self) -> Schedule | None:
+        """That of the pipeline's scheduler at present: another object when it was set anew."""
+        timesteps = timesteps_of(self.pipeline)
+        if timesteps is not self._schedule[0]:
+            self._schedule = timesteps, schedule_of(self.pipeline, timesteps)
+        return self._schedule[1]
 
-    @contextmanager
-    def named_branch(self, name: Hashable) -> Any:
-        before = self.branch_name
-        self._local.branch = name
-        try:
-            yield
-        finally:
-            self._local.branch = before
+    def session(self, told: Told) -> Session:
+        """State of the request, or of the window of it, that a call belongs to."""
+        key = (told.request, told.window)
+        if key not in self.sessions:
+            self.sessions[key] = Session(*key)
+            if told.window is not None:  # it joins the run that its request's other windows are in
+                others = [s.clock.run for key, s in list(self.sessions.items()) if key[0] == told.request]
+                self.sessions[key].clock.run = max(others) - 1
+        return self.sessions[key]
 
-    def requesting(self, request: Hashable) -> AbstractContextManager[None]:
-        @contextmanager
-        def scope() -> Any:
-            token = _REQUEST.set(request)
-            try:
-                yield
-            finally:
-                _REQUEST.reset(token)
+    def know(self, expert: Expert, anatomy: Anatomy) -> None:
+        """One computed call has shown what an expert is made of."""
+        expert.know(anatomy)
+        for session in self.sessions.values():
+            session.drop(expert=expert.index)
+            session.gates.clear()  # a gate may have planned for the regions that there were
 
-        return scope()
+    def drop_windows(self, session: Session) -> None:
+        """A window has begun a new run: let go of those of its request that are still in an earlier one."""
+        for key, other in list(self.sessions.items()):
+            if session.window is not None and key[0] == session.request and other.clock.run < session.clock.run:
+                self.sessions.pop(key, None)
 
-    # -- one call ------------------------------------------------------------------------------------------------
-
-    def session(self) -> Session:
-        request = _REQUEST.get()
-        if request not in self.sessions:
-            self.sessions[request] = Session(request, self.structures[0].anatomy.rising)
-        return self.sessions[request]
-
-    def video_tokens(self, call: Call, stream: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
-        """The video tokens [B, V, D] of block ``index``'s main stream [B, S, D], and their mask weights [1 or B, V]."""
-        anatomy = self.structures[call.expert].anatomy
-        grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
-        if grid is not None and stream.ndim == 3:
-            first = anatomy.first_token(index, call.bound)
-            stream = stream[:, first : first + grid[0] * grid[1] * grid[2]]
-        return stream, self.mask.on(stream, grid, self.notices)
-
-    @property
-    def schedule(self) -> Any:
-        """Another object whenever the pipeline's scheduler was set anew."""
-        return schedule_of(self.pipeline)
-
-    def run_length(self, timestep: float) -> int | None:
-        """Number of steps of the run that begins at ``timestep``, if anybody tells."""
-        total = self.steps if self.steps is not None else run_length(self.schedule, timestep)
-        if total is not None and total <= 8 and self.method.gate.skips:
-            text = (
-                f"This run has {total} step{'s' * (total > 1)}. With 8 or fewer, leaving some out rarely pays: compare."
-            )
-            self.notices.say("few steps", text)
-        return total
-
-    def _finish_blocks(self, call: Call) -> None:
-        if call.decision is None:  # fewer blocks ran than the gate wants to see
-            decide(self, call)
-        blocks.close_captures(self, call)
-
-    def _finish(self, call: Call) -> None:
-        assert call.decision is not None and call.position is not None and call.timestep is not None
-        structure, session, place = self.structures[call.expert], call.session, call.position
-        if not call.begun and not structure.settled:
-            void, regions = structure.settle(), self.cut(structure)
-            if void or regions != self.regions[call.expert]:
-                self.regions[call.expert] = regions
-                session.drop_anchors(expert=call.expert)
-                session.gates.clear()  # a gate may have planned for the regions that there were
-        if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
-            self.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
-        decision, filled = call.decision, bool(call.begun) or self._only_guided(call)
-        record = Record(
-            run=place.run, step=place.step, evaluation=place.evaluation, branch=place.branch, decides=call.decides,
-            expert=call.expert, request=session.request, timestep=call.timestep,
-            decision=(Action.FILL if filled else Action.COMPUTE).value, reason=decision.reason,
-            error=decision.error, total=decision.total, seconds=time.perf_counter() - call.started,
-            bytes=sum(s.bytes for s in list(self.sessions.values())),
-            probe_bytes=sum(s.probe_bytes for s in list(self.sessions.values())),
-        )  # fmt: skip
-        self.trace.records.append(record)
-        if self.on_step is not None:
-            self.on_step(record)
-
-    def _only_guided(self, call: Call) -> bool:
-        """Whether this is a step whose other branches are filled in and nothing else."""
-        assert call.decision is not None
-        return call.decides and call.decision.fills and not self.regions[call.expert]
-
-    # -- regions, anchors, resets --------------------------------------------------------------------------------
-
-    def cut(self, structure: Structure) -> tuple[Region, ...]:
-        return self.method.scope.regions(structure.anatomy, self.method.gate.probe, self.plan)
-
-    def stored(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+    def stored(self, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """``value`` where and as anchors are kept; ``dtype`` is the model's own."""
-        return value.to(device=self.storage_device or value.device, dtype=self.storage_dtype or dtype)
+        device, dtype = self.storage_device or value.device, self.storage_dtype or dtype
+        return value if value.dtype is dtype and value.device == device else value.to(device=device, dtype=dtype)
 
-    def usable(self, expert: int) -> list[Region]:
-        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out, and
-        modules that weren't called."""
-        structure, regions = self.structures[expert], self.regions[expert]
-        return [r for r in regions if ((expert, r.id) in self.forms if r.part else structure.can_skip(r.members))]
+    def forget(self, request: Hashable) -> None:
+        """Free what is kept of a request and its windows."""
+        for key in [k for k in list(self.sessions) if k[0] == request]:
+            self.sessions.pop(key, None)
 
-    def remember_errors(self, session: Session) -> None:
-        if session.errors and not session.skipped and any(e is not None for e in session.errors):
-            known = self.recorded.get(session.total, ())
-            if session.total in (None, len(session.errors)) and len(session.errors) > len(known):
-                self.recorded[session.total] = tuple(session.errors)
+    def break_off(self, request: Hashable) -> None:
+        """Forget the run of a request and its windows."""
+        for key, session in list(self.sessions.items()):
+            if key[0] == request:
+                session.forget()
 
     def reset(self) -> None:
-        """Forget all runs; recorded errors of complete runs and what was learnt about the model stay."""
-        for session in self.sessions.values():
-            self.remember_errors(session)
+        """Forget all runs; what was learnt about the model stays."""
+        for session in list(self.sessions.values()):
             session.forget()
 
     @property
     def bytes(self) -> int:
-        return sum(s.bytes for s in list(self.sessions.values()))
+        """Held in anchors, over all requests."""
+        return sum([s.bytes for s in list(self.sessions.values())])
+
+    @property
+    def kept_bytes(self) -> int:
+        """Held for the gate."""
+        return sum([s.kept_bytes for s in list(self.sessions.values())])

@@ -8,59 +8,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
+from ..trace import Record, Trace
 from .anatomy import Anatomy
-from .document import write_document
+from .attach.attachment import Attachment, owner_of
 from .engine import Engine
-from .mask import TokenMask, checked_mask
 from .method import Method
-from .shorten import ShortSchedule
-from .swap import hook, link_of, unhook
-from .trace import Record, Trace
+from .place.told import SAME, telling
+from .store.mask import TokenMask, checked_mask
+from .types import Region, Stored
 
-SETTINGS_SCHEMA, SETTINGS_VERSION = "synccache.settings", 1
-
-
-class ModelLink:
-    """Sends a transformer's calls to the engine."""
-
-    def __init__(self, handle: Handle, expert: int) -> None:
-        self.handle, self.expert = handle, expert
-
-    def call(self, run: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return self.handle.engine.run_model(self.expert, run, args, kwargs)
-
-    def named_context(self, name: str) -> Any:
-        return self.handle.engine.named_branch(name)
-
-
-class BlockLink:
-    """Sends a block's calls to the engine."""
-
-    def __init__(self, engine: Engine, expert: int, index: int) -> None:
-        self.engine, self.expert, self.index = engine, expert, index
-
-    def call(self, run: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return self.engine.run_block(self.expert, self.index, run, args, kwargs)
-
-    def named_context(self, name: str) -> Any:
-        return self.engine.named_branch(name)
-
-
-class PartLink:
-    """Sends the calls of a module inside a block to the engine."""
-
-    def __init__(self, engine: Engine, expert: int, index: int, part: str) -> None:
-        self.engine, self.expert, self.index, self.part = engine, expert, index, part
-
-    def call(self, run: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return self.engine.run_part(self.expert, self.index, self.part, run, args, kwargs)
-
-    def named_context(self, name: str) -> Any:
-        return self.engine.named_branch(name)
+Save = Callable[[str, Mapping[str, Any], Path], Path]
 
 
 class Handle:
@@ -78,61 +38,98 @@ class Handle:
         >>> handle.remove()
     """
 
-    def __init__(self, engine: Engine, settings: Mapping[str, Any], anatomies: tuple[Anatomy, ...]) -> None:
+    def __init__(
+        self, engine: Engine, settings: Mapping[str, Any], *, save: Save | None = None,
+        schedule: Callable[[], Any] | None = None,
+    ) -> None:  # fmt: skip
         self.engine = engine
         self.method: Method = engine.method
         self.settings: Mapping[str, Any] = MappingProxyType(dict(settings))
+        self.trace = Trace()
+        self.on_step: Callable[[Record], None] | None = None
         self.attached = False
-        self._modules: list[nn.Module] = []
-        self._short: ShortSchedule | None = None
-        self._anatomies = anatomies
+        self._save = save
+        self._schedule = schedule  # shortens the pipeline's schedule, when called; gives what takes that back
+        self._shortened: Any = None
+        self._attachment = Attachment(engine, self)
+        engine.on_record = self._record
 
     # -- attach and detach ---------------------------------------------------------------------------------------
 
     def attach(self) -> Handle:
         """Hook the transformers and their blocks. All or nothing."""
         try:
-            if self.method.shorten is not None:
-                self._short = ShortSchedule(self.engine.pipeline, self.method.shorten)
-            for expert, (model, anatomy) in enumerate(zip(self.engine.models, self._anatomies, strict=True)):
-                self._hook(model, ModelLink(self, expert))
-                for index, block in enumerate(anatomy.blocks):
-                    self._hook(block, BlockLink(self.engine, expert, index))
-                for region in self.engine.regions[expert]:
-                    for name in region.modules:
-                        module = anatomy.blocks[region.first].get_submodule(name)
-                        self._hook(module, PartLink(self.engine, expert, region.first, name))
+            if self._schedule is not None:
+                self._shortened = self._schedule()
+            self._attachment.attach()
         except BaseException:
             self.remove()
             raise
         self.attached = True
         return self
 
-    def _hook(self, module: nn.Module, link: Any) -> None:
-        hook(module, link)
-        self._modules.append(module)
-
     def remove(self) -> None:
         """Give the model back exactly as it was, and free what was stored. The trace stays readable."""
-        for module in self._modules:
-            unhook(module)
-        self._modules.clear()
-        if self._short is not None:
-            self._short.remove()
-            self._short = None
+        self._attachment.remove()
+        if self._shortened is not None:
+            self._shortened.remove()
+            self._shortened = None
         self.engine.reset()
+        self.engine.sessions.clear()
         self.attached = False
 
     # -- while attached ------------------------------------------------------------------------------------------
 
-    @property
-    def trace(self) -> Trace:
-        return self.engine.trace
+    def at(
+        self, *, step: int | None = None, total: int | None = None, branch: Hashable = None, window: Hashable = None,
+        run: Hashable = None, request: Hashable = None,
+    ) -> AbstractContextManager[None]:  # fmt: skip
+        """Inside, calls belong where this says; what is told is believed, whatever the calls look like.
+
+        Any of them, and ``with`` statements can be nested: the inner one adds to the outer one.
+
+        Args:
+            step: index of the denoising step, from 0.
+            total: number of steps of the run.
+            branch: name of the guidance branch, ``"cond"``, ``"uncond"``.
+            window: which piece of a longer video, or tile of a picture, this is: each is cached for itself.
+            run: another value than before starts a new run, the same one goes on with it.
+            request: whose generation it is, where several are interleaved; ``forget_request`` frees it.
+
+        Example:
+            >>> for i, t in enumerate(timesteps):
+            ...     for start in (0, 16, 32):
+            ...         with handle.at(step=i, total=len(timesteps), window=start):
+            ...             model(latent[:, :, start : start + 24], t)
+        """
+        return telling(self.engine, step=step, total=total, branch=branch, window=window, run=run, request=request)
+
+    @contextmanager
+    def request(self, request: Hashable) -> Iterator[None]:
+        """Inside, calls belong to ``request``, which is done at the end: what was stored for it is freed then."""
+        try:
+            with telling(self.engine, request=request):
+                yield
+        finally:
+            self.forget_request(request)
+
+    def forget_request(self, request: Hashable) -> None:
+        """Free what is stored for a finished request."""
+        self.engine.forget(request)
+
+    def same_run(self) -> AbstractContextManager[None]:
+        """Inside, a timestep that goes back is a step of the same run (schedulers that re-noise on purpose)."""
+        return telling(self.engine, run=SAME)
 
     @property
     def bytes(self) -> int:
-        """Bytes that anchors hold now."""
-        return self.engine.bytes
+        """Bytes held now: anchors, other branches' lead, and what the gate looks back at."""
+        return self.engine.bytes + self.engine.kept_bytes
+
+    @property
+    def host_reads(self) -> int:
+        """How often numbers were brought from the device to the host so far."""
+        return self.engine.reads
 
     @property
     def mask(self) -> Tensor | None:
@@ -144,22 +141,23 @@ class Handle:
         self.engine.mask = TokenMask(checked_mask(mask))
 
     @property
-    def on_step(self) -> Callable[[Record], None] | None:
-        return self.engine.on_step
+    def on_store(self) -> Callable[[Stored], bool] | None:
+        """Called with each value that is about to be stored; what it gives False for isn't."""
+        return self.engine.on_store
 
-    @on_step.setter
-    def on_step(self, function: Callable[[Record], None] | None) -> None:
-        self.engine.on_step = function
+    @on_store.setter
+    def on_store(self, function: Callable[[Stored], bool] | None) -> None:
+        self.engine.on_store = function
 
     @property
     def anatomy(self) -> Anatomy:
         """What is known of the (first) transformer, including the injection sites found so far."""
-        return self.engine.structures[0].anatomy
+        return self.engine.experts[0].structure.anatomy
 
     @property
-    def regions(self) -> tuple[Any, ...]:
+    def regions(self) -> tuple[Region, ...]:
         """The regions that skipped steps fill in, of the (first) transformer."""
-        return self.engine.regions[0]
+        return self.engine.experts[0].filled
 
     def reset(self) -> None:
         """Forget all stored values and clear the trace; the next call starts a new run."""
@@ -176,56 +174,29 @@ class Handle:
         finally:
             self.engine.paused -= 1
 
-    def request(self, request: Hashable) -> AbstractContextManager[None]:
-        """Inside, calls belong to ``request``: interleaved generations on one model are kept apart."""
-        return self.engine.requesting(request)
-
-    def forget_request(self, request: Hashable) -> None:
-        """Free what is stored for a finished request."""
-        self.engine.sessions.pop(request, None)
-
-    @contextmanager
-    def same_run(self) -> Iterator[None]:
-        """Inside, a timestep that goes back is a step of the same run (schedulers that re-noise on purpose)."""
-        clock = self.engine.session().clock
-        before, clock.held = clock.held, True
-        try:
-            yield
-        finally:
-            clock.held = before
-
     def save(self, path: str | Path) -> Path:
         """Write method and settings as JSON, for ``apply(pipe, settings=path)``. The mask is not part of it.
+
+        A profile that lives in memory only is written beside it, and paths in the file are relative to it.
 
         Raises:
             InputError: the method was composed in Python, or a setting has no JSON form.
         """
-        if self.method.name == "custom":
+        if self.method.name == "custom" or self._save is None:
             raise InputError("A method composed in Python can't be saved as settings; save the code that makes it.")
-        settings = {k: _plain(k, v) for k, v in self.settings.items() if v is not None}
-        content = {"method": self.method.name, "settings": settings}
-        return write_document(path, SETTINGS_SCHEMA, SETTINGS_VERSION, content)
+        return self._save(self.method.name, self.settings, Path(path))
+
+    def _record(self, record: Record) -> None:
+        self.trace.records.append(record)
+        if self.on_step is not None:
+            self.on_step(record)
 
     def __repr__(self) -> str:
-        models = ", ".join(type(m).__name__ for m in self.engine.models)
+        models = ", ".join(type(e.model).__name__ for e in self.engine.experts)
         return f"<synccache {self.method.name} on {models}{'' if self.attached else ', removed'}>"
 
 
 def handle_of(model: Any) -> Handle | None:
     """The handle of the cache that is attached to a transformer, or None."""
-    link = link_of(model)
-    return link.handle if isinstance(link, ModelLink) else None
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, torch.dtype | torch.device):
-        return str(value).removeprefix("torch.")
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(name, v) for v in value]
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if isinstance(value, str | int | float | bool):
-        return value
-    raise InputError(f"{name}={value!r} has no form in a settings file. Leave it out and give it when applying.")
+    owner = owner_of(model)
+    return owner if isinstance(owner, Handle) else None

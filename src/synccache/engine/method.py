@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from .shorten import Fewer, Picked
-from .types import Forecaster, Gate, Scope
+from .anatomy import Anatomy
+from .types import Forecaster, Gate, Region, Scope, innermost
+
+
+class Shorten(Protocol):
+    """Cuts a run to fewer steps (``synccache.sampling``)."""
+
+    def length(self, asked: int) -> int:
+        """Steps of a run that is asked for ``asked``."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,7 @@ class Method:
         scope: which parts of the transformer are filled in on the other steps.
         forecaster: how their values are predicted.
         name: for traces and messages.
-        guidance: how, on skipped steps, the other guidance branches' outputs are predicted from the deciding one's;
+        guidance: how, on skipped steps, the other guidance branches' outputs are predicted from the leading one's;
             None: they are run like it, their own regions filled in.
         shorten: how the pipeline's schedule is cut to fewer steps (for controls), or None.
 
@@ -32,4 +40,22 @@ class Method:
     forecaster: Forecaster
     name: str = "custom"
     guidance: Forecaster | None = None
-    shorten: Fewer | Picked | None = None
+    shorten: Shorten | None = None
+
+    def regions(self, anatomy: Anatomy, plan: Any = None) -> tuple[Region, ...]:
+        """What the scope cuts the transformer into, and what other branches add to the leading one."""
+        found = self.scope.regions(anatomy, innermost(self.gate).measure.blocks, plan)
+        if self.guidance is None:
+            return found
+        return (*found, Region("guidance", (), "guidance", forecaster=self.guidance))
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether the gate, or one around it, goes by how many steps a run will have."""
+        gate: Any = self.gate
+        while True:
+            if getattr(gate, "needs_length", False):
+                return True
+            if not hasattr(gate, "gate"):
+                return False
+            gate = gate.gate

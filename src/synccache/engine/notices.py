@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 
 
@@ -18,4 +19,12 @@ class Notices:
     def say(self, topic: str, text: str) -> None:
         if topic not in self._said:
             self._said.add(topic)
-            warnings.warn(text, Notice, stacklevel=4)
+            warnings.warn(text, Notice, stacklevel=_callers_level())
+
+
+def _callers_level() -> int:
+    """For ``warnings.warn``: the first frame that is neither this package's nor torch's, so the user's own line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("synccache", "torch"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -7,10 +7,10 @@ Every method answers three questions about a grid of steps × blocks × tokens: 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -32,10 +32,12 @@ class Region:
         value: what an anchor holds. ``"residual"``: the sum of (out - in) over the blocks, so that what the model adds
             between them stays live; of the whole model, output minus latent. ``"absorbed"``: last output minus first
             input; what is added in between is part of it and stale when filled in, as in caches that replace the whole
-            stack. ``"output"``: what comes out, of the whole model or of a module.
+            stack. ``"output"``: what comes out, of the whole model or of a module. ``"guidance"``: the whole model's
+            output minus that of the step's leading branch.
         part: name of the module inside the one member that this is about; "" for whole blocks.
         feeding: names of that member's other modules whose outputs go into ``part`` alone, and which needn't run where
             it is filled in.
+        forecaster: how its missing value is predicted; None: as the method says.
     """
 
     id: str
@@ -43,6 +45,7 @@ class Region:
     value: str = "residual"
     part: str = ""
     feeding: tuple[str, ...] = ()
+    forecaster: Forecaster | None = None
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -81,12 +84,10 @@ class Run:
 
     Attributes:
         total: number of steps, or None.
-        errors: probe error of every step of an earlier, fully computed run (first entry None), or None.
         regions: what the scope has cut the transformer into.
     """
 
     total: int | None = None
-    errors: tuple[float | None, ...] | None = None
     regions: tuple[Region, ...] = ()
 
 
@@ -144,42 +145,38 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """A gate's answer: one action for all regions, or (``plan``) one for each region's id."""
+    """A gate's answer: one action for all regions, or (``actions``) one for each region's id."""
 
     action: Action
     reason: str = ""
     error: float | None = None
     total: float | None = None
-    plan: Mapping[str, Action] | None = None
+    actions: Mapping[str, Action] | None = None
 
     def of(self, region: Region) -> Action:
-        return self.plan.get(region.id, self.action) if self.plan else self.action
+        return self.actions.get(region.id, self.action) if self.actions else self.action
 
     @property
     def fills(self) -> bool:
-        return self.action is Action.FILL or bool(self.plan and Action.FILL in self.plan.values())
+        return self.action is Action.FILL or bool(self.actions and Action.FILL in self.actions.values())
 
 
-@runtime_checkable
-class Gate(Protocol):
-    """WHEN. Frozen settings; the state is passed in and out.
+class Measure(Protocol):
+    """What a gate looks at before it decides, and what it measures there.
 
-    It decides as soon as all that it ``watches`` is there: before the model runs, when the first block is called (a
-    ``"signal"``), or after ``probe`` blocks. One whose ``measure`` gives another number of ratios than one says how
-    many: ``measures``.
+    The gate decides as soon as all that is watched is there: before the model runs, when the first block is called (a
+    ``"signal"``), or after ``blocks`` blocks, which always run.
     """
 
     @property
-    def probe(self) -> int: ...
+    def blocks(self) -> int: ...
 
     @property
     def watches(self) -> Mapping[str, Watch]: ...
 
     @property
-    def skips(self) -> bool:
-        """Whether it can ever leave out a step."""
-
-    def init(self, run: Run) -> Any: ...
+    def ratios(self) -> int:
+        """How many ratios ``measure`` gives of each sample."""
 
     def measure(self, seen: Seen) -> Tensor | None:
         """[B, 2 n] numerators and denominators of each sample's n ratios, on the device: the engine brings them over.
@@ -187,13 +184,28 @@ class Gate(Protocol):
         The first ratio is the error. None where something to compare with is missing.
         """
 
+
+class Gate(Protocol):
+    """WHEN: a rule that goes by what its ``measure`` gives. Frozen settings; the state is passed in and out.
+
+    A gate around another holds it as ``gate`` and has no ``measure`` and no ``skips`` of its own (``innermost``).
+    """
+
+    def init(self, run: Run) -> Any: ...
+
     def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]: ...
 
     def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
         """The state after a step was done as ``decision`` says, which may be COMPUTE although FILL was asked for."""
 
 
-@runtime_checkable
+def innermost(gate: Any) -> Any:
+    """The gate inside all that is wrapped around it: it has the ``measure``, and says whether it ever ``skips``."""
+    while hasattr(gate, "gate"):
+        gate = gate.gate
+    return gate
+
+
 class Scope(Protocol):
     """WHERE. ``regions`` cuts the blocks from ``start`` on; blocks in no region always run."""
 
@@ -236,7 +248,6 @@ class Split(Protocol):
         """
 
 
-@runtime_checkable
 class Forecaster(Protocol):
     """HOW. The filled-in value is ``sum_g P_g sum_j w[g, j] anchor[j]``.
 
@@ -256,3 +267,29 @@ class Forecaster(Protocol):
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
         """[groups, anchors] float64 on the host, newest anchor first; ``len(times)`` may be less than ``anchors``."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A value that was just stored, as shown to ``Handle.on_store``.
+
+    Attributes:
+        region: what it is a value of.
+        stream: which of its streams, or the place of the tensor in an output, ``"0"``.
+        value: the tensor as it is kept.
+        step: when.
+        branch: of which guidance branch; ``leads``: whether that is the one whose decision the others follow.
+        run: (request, run), as in ``Trace.runs``.
+        video: whether the stream holds the video tokens.
+        tokens: gives the video tokens [B, V, D] of the value, and their mask weights [1 or B, V] or None.
+    """
+
+    region: Region
+    stream: str
+    value: Tensor
+    step: Step
+    branch: Hashable
+    leads: bool
+    run: tuple[Hashable, int]
+    video: bool
+    tokens: Callable[[], tuple[Tensor, Tensor | None]]

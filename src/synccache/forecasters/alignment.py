@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Gate, Region, Seen
+from ..engine.types import Context, Gate, Region, Seen, innermost
 from .rule import Rule
 
 
@@ -32,7 +32,7 @@ class Alignment(Rule):
     anchors = 2
 
     def refuses(self, gate: Gate, regions: Sequence[Region]) -> str | None:
-        measured = getattr(gate, "measures", 1) if gate.watches else 0
+        measured = innermost(gate).measure.ratios
         if measured > 1:
             return None
         return (

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..engine.history import add_forecast
+from ..engine.store.anchors import add_forecast
 from ..engine.types import Context, Forecaster, Step
 from .grouped import Grouped
 from .learned import Learned

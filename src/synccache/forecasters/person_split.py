@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.history import add_forecast
+from ..engine.store.anchors import add_forecast
 from ..engine.types import Context, Forecaster
 from .grouped import Grouped
 

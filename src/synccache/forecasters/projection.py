@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engine import history
-from ..engine.history import add_forecast, pieces, precise
+from ..engine.store import anchors as history
+from ..engine.store.anchors import add_forecast, pieces, precise
 from ..engine.types import Context
 
 

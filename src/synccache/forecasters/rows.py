@@ -24,15 +24,13 @@ class Rows(Learned, Rule):
     changes) counts as that one.
 
     Paper: L2P, CVPR 2026. The rows belong to one model, scheduler and number of steps T; ``anchors`` is T, since every
-    computed step is used.
+    computed step is used. They are learnt on the model's outputs, so they forecast nothing else.
 
     Args:
         rows: [T, T]; only what lies below the diagonal is used. Row t predicts step t; row 0 is empty.
 
-    They are learnt on the model's outputs, so nothing else is forecast with them.
-
     Raises:
-        InputError: from ``weights``, in a run of another length.
+        InputError: from ``weights``, in a run of another length, or of one that nobody tells.
     """
 
     rows: Tensor
@@ -51,12 +49,12 @@ class Rows(Learned, Rule):
         )
 
     def weights(self, times: Sequence[float], t: float, context: Context) -> Tensor:
-        step = int(t)
-        if step >= len(self.rows) or context.step.total not in (None, len(self.rows)):
-            run = f"step {step}" if context.step.total is None else f"step {step} of {context.step.total}"
+        step, total = int(t), context.step.total
+        if step >= len(self.rows) or total != len(self.rows):
+            found = "nobody tells how long this run is" if total is None else f"step {step} of {total} was asked for"
             raise InputError(
-                f"The learned rows are for runs of {len(self.rows)} steps, and {run} was asked for. Use that many, or "
-                "profile a run of the length you want."
+                f"The learned rows are for runs of {len(self.rows)} steps, and {found}. Use that many (steps= tells, "
+                "where no scheduler does), or profile a run of the length you want."
             )
         oldest, place = int(times[-1]), {int(time): j for j, time in enumerate(times)}
         rows = self.rows.double().cpu()

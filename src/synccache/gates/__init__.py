@@ -17,6 +17,8 @@ from .output_change import OutputChange
 from .probe import Probe
 from .refresh import Refresh
 from .replay import replay, threshold_for
+from .residual import Residual
+from .scheduled import Blind
 from .signal import Signal
 from .threshold import Threshold
 from .trajectory import Trajectory
@@ -24,6 +26,7 @@ from .turn import Turn
 from .warmup import Warmup
 
 __all__ = [
+    "Blind",
     "Budget",
     "FirstBlock",
     "Growing",
@@ -37,6 +40,7 @@ __all__ = [
     "OutputChange",
     "Probe",
     "Refresh",
+    "Residual",
     "Signal",
     "Threshold",
     "Trajectory",

@@ -1,87 +1,135 @@
-"""Compute a given number of steps: the threshold is found from recorded errors."""
+"""Compute a given number of steps, exactly."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step, Watch
+from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from .even import protected_ends, spread, stretched
+from .listed import Listed
 from .replay import threshold_for, with_threshold
 
 
 @dataclass(frozen=True)
+class State:
+    """Of one run.
+
+    Attributes:
+        gate, inner: what chooses the steps, and its state.
+        total: the run's length.
+        first, last: how many steps at its ends are computed whatever the gate says.
+        known: recorded errors of a run of that length; empty: there are none.
+        sums: this run's errors so far, and the recorded ones of the same steps, added up.
+        computed: how many steps were.
+        done: the latest step and what was done.
+    """
+
+    gate: Gate
+    inner: Any
+    total: int
+    first: int
+    last: int
+    known: tuple[float | None, ...] = ()
+    sums: tuple[float, float] = (0.0, 0.0)
+    computed: int = 0
+    done: tuple[int, Action] = (-1, Action.COMPUTE)
+
+    @property
+    def scale(self) -> float:
+        """How large this run's errors are, in units of the recorded ones."""
+        own, known = self.sums
+        return own / known if own > 0 and known > 0 else 1.0
+
+    def measured(self, step: Step, error: float | None) -> State:
+        """After an error of this run was measured."""
+        known = self.known[step.index] if step.index < len(self.known) else None
+        if error is None or known is None or not math.isfinite(error):
+            return self
+        own, before = self.sums
+        return replace(self, sums=(own + error, before + (0.0 if step.evaluation else known)))
+
+
+@dataclass(frozen=True)
 class Budget:
-    """Finds the threshold inside ``gate`` at which ``computed_steps`` of the recorded steps are computed.
+    """Computes ``computed_steps`` steps of a run, never more and never fewer, also in the first run.
+
+    With ``errors`` it finds the threshold at which ``gate`` would have computed that many of the recorded steps. This
+    run's errors are others: where they are larger or smaller on the whole, they are scaled. Besides it counts: when the
+    number is reached it fills in the rest, and when only as many steps are left as it still has to compute, it computes
+    them. ``Warmup`` and ``Last`` inside ``gate`` keep their steps, ``MaxGap`` gives way. Where the number is too small
+    for both, the warm-up is shortened; the first step is always computed.
+
+    Without ``errors`` it computes the warm-up, the last steps, and the others at even distances in between.
+
+    A run whose length nobody tells is computed in full. Second evaluations of a step (Heun) do as the step did and
+    don't count. Wrap it around the other wrappers: what is forced from outside, it can't reserve.
 
     Args:
         gate: with a ``Threshold`` inside.
         computed_steps: how many steps of a run to compute.
-        errors: recorded errors, say of a plan; None: the first run is computed fully and recorded for the next ones.
-
-    The state is (gate with its threshold, its state), or None in the recording run.
+        errors: of each step of a recorded run; for a run of another length they are ``stretched``.
     """
 
     gate: Gate
     computed_steps: int
     errors: tuple[float | None, ...] | None = None
+    needs_length = True
 
-    @property
-    def probe(self) -> int:
-        return self.gate.probe
-
-    @property
-    def watches(self) -> Mapping[str, Watch]:
-        return self.gate.watches
-
-    @property
-    def skips(self) -> bool:
-        return self.gate.skips
-
-    @property
-    def measures(self) -> int:
-        return getattr(self.gate, "measures", 1)
-
-    def init(self, run: Run) -> Any:
-        errors = self.errors or run.errors
-        if errors is None or len(errors) < 2 or (run.total is None and len(errors) <= self.computed_steps):
+    def init(self, run: Run) -> State | None:
+        if run.total is None:
             return None
-        errors = stretched(errors, run.total or len(errors))
-        gate = with_threshold(self.gate, threshold_for(self.gate, errors, self.computed_steps))
-        return gate, gate.init(run)
+        wanted = min(self.computed_steps, run.total)
+        first, last = protected_ends(self.gate, run.total, wanted)
+        if self.errors is None or len(self.errors) < 2:
+            gate: Gate = Listed(frozenset(spread(run.total, wanted, first, last)))
+            return State(gate, gate.init(run), run.total, first, last)
+        known = stretched(self.errors, run.total)
+        gate = with_threshold(self.gate, threshold_for(self.gate, known, wanted))
+        return State(gate, gate.init(run), run.total, first, last, known)
 
-    def measure(self, seen: Seen) -> Tensor | None:
-        return self.gate.measure(seen)
-
-    def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]:
+    def decide(self, state: State | None, step: Step, seen: Seen) -> tuple[Decision, State | None]:
         if state is None:
-            return Decision(Action.COMPUTE, "recording", seen.error), None
-        gate, inner = state
-        decision, inner = gate.decide(inner, step, seen)
-        return decision, (gate, inner)
+            return Decision(Action.COMPUTE, "length unknown", seen.error), None
+        if state.done[0] < 0 < step.index:  # begun within a run, whose length or parts weren't known so far
+            state = replace(state, computed=step.index)
+        state = state.measured(step, seen.error)
+        decision, inner = state.gate.decide(state.inner, step, scaled(seen, state.scale))
+        total = None if decision.total is None else decision.total * state.scale
+        decision = replace(decision, error=seen.error, total=total)
+        action, reason = self._bound(state, step)
+        if action is not None and decision.fills != (action is Action.FILL):
+            decision = replace(decision, action=action, actions=None, reason=reason)
+        return decision, replace(state, inner=inner)
 
-    def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
+    def record(self, state: State | None, step: Step, decision: Decision, seen: Seen) -> State | None:
         if state is None:
             return None
-        gate, inner = state
-        return gate, gate.record(inner, step, decision, seen)
+        inner = state.gate.record(state.inner, step, decision, seen)
+        if step.evaluation and state.done[0] == step.index:
+            return replace(state, inner=inner)
+        done = step.index, Action.FILL if decision.fills else Action.COMPUTE
+        return replace(state, inner=inner, computed=state.computed + (not decision.fills), done=done)
+
+    def _bound(self, state: State, step: Step) -> tuple[Action | None, str]:
+        """What this step has to do, and why; None where the gate may choose."""
+        left, to_compute = state.total - step.index, self.computed_steps - state.computed
+        if step.evaluation and state.done[0] == step.index:
+            return state.done[1], "second evaluation"
+        if to_compute <= 0:
+            return Action.FILL, "budget spent"
+        if left <= to_compute:
+            return Action.COMPUTE, "budget"
+        if step.index < state.first:
+            return Action.COMPUTE, "warm-up"
+        if left <= state.last:
+            return Action.COMPUTE, "last"
+        return (Action.FILL, "budget spent") if to_compute <= state.last else (None, "")
 
 
-def stretched(errors: Sequence[float | None], total: int) -> tuple[float | None, ...]:
-    """Errors for a run of ``total`` steps from those of another length: the same path, walked in other strides."""
-    if len(errors) == total or total < 2 or len(errors) < 2:
-        return tuple(errors)
-    path = [0.0]
-    for e in errors[1:]:
-        path.append(path[-1] + (e or 0.0))
-
-    def at(u: float) -> float:
-        place = u * (len(path) - 1)
-        low = min(int(place), len(path) - 2)
-        return path[low] + (place - low) * (path[low + 1] - path[low])
-
-    points = [at(i / (total - 1)) for i in range(total)]
-    return (None, *(b - a for a, b in pairwise(points)))
+def scaled(seen: Seen, scale: float) -> Seen:
+    """The same with errors in units of ``scale``."""
+    if scale == 1.0 or seen.ratios is None:
+        return seen
+    return replace(seen, ratios=tuple((ratios[0] / scale, *ratios[1:]) for ratios in seen.ratios))

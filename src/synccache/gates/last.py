@@ -14,5 +14,9 @@ class Last(Wrapper):
 
     steps: int = 1
 
+    @property
+    def needs_length(self) -> bool:
+        return self.steps > 0
+
     def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
         return "last" if step.total is not None and step.index >= step.total - self.steps else None

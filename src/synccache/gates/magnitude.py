@@ -40,6 +40,7 @@ class Magnitudes(Scheduled):
     threshold: float
     max_skips: int | None = None
     probe: int = 0
+    needs_length = True
 
     def init(self, run: Run) -> State:
         return State(nearest(self.ratios, run.total or len(self.ratios)))

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from ..engine.types import Action, Decision, Seen, Step, Watch
-from .probe import Probe
-from .scheduled import Scheduled
+from ..engine.types import Action, Decision, Measure, Run, Seen, Step
+from .scheduled import Blind
 
 
 @dataclass(frozen=True)
-class Never(Scheduled):
-    """Never skips. With ``measure_with`` it still measures the error that a probe would see, for profiles."""
+class Never:
+    """Never skips. A ``measure`` still measures its errors, for profiles."""
 
-    measure_with: Probe | None = None
+    measure: Measure = Blind()  # noqa: RUF009 (frozen)
     skips = False
 
-    @property
-    def probe(self) -> int:
-        return self.measure_with.blocks if self.measure_with else 0
-
-    @property
-    def watches(self) -> Mapping[str, Watch]:
-        return self.measure_with.watches if self.measure_with else {}
-
-    def measure(self, seen: Seen) -> Tensor | None:
-        return self.measure_with.measure(seen) if self.measure_with else None
+    def init(self, run: Run) -> None:
+        return None
 
     def decide(self, state: None, step: Step, seen: Seen) -> tuple[Decision, None]:
         return Decision(Action.COMPUTE, "never skips", seen.error), None
+
+    def record(self, state: None, step: Step, decision: Decision, seen: Seen) -> None:
+        return None

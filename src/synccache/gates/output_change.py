@@ -24,6 +24,7 @@ class OutputChange:
     """
 
     blocks = 0
+    ratios = 1
     watches = MappingProxyType({"latent": Watch(before=True, computed=2), "output": Watch(computed=2)})
 
     def measure(self, seen: Seen) -> Tensor | None:

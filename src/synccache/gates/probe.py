@@ -25,6 +25,7 @@ class Probe:
 
     omega: float = 2.0
     blocks: int = 1
+    ratios = 1
     watches = MappingProxyType({"probe": Watch(before=True)})
 
     def measure(self, seen: Seen) -> Tensor | None:

@@ -23,6 +23,7 @@ class Refresh(Scheduled):
     steps: tuple[int, ...]
     of: int = 50
     probe: int = 0
+    needs_length = True
 
     def init(self, run: Run) -> frozenset[int]:
         return frozenset(round(s * (run.total or self.of) / self.of) for s in self.steps)

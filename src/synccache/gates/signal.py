@@ -27,6 +27,7 @@ class Signal:
 
     coefficients: tuple[float, ...] = (1.0, 0.0)
     blocks = 0
+    ratios = 1
     watches = MappingProxyType({"signal": Watch(before=True)})
 
     def measure(self, seen: Seen) -> Tensor | None:

@@ -25,7 +25,7 @@ class Trajectory(Probe):
     """
 
     omega: float = 1.0
-    measures = 2
+    ratios = 2
     watches = MappingProxyType({"probe": Watch(before=True), "residual": Watch(computed=2)})
 
     def measure(self, seen: Seen) -> Tensor | None:

@@ -12,14 +12,14 @@ from .warmup import ASSUMED_STEPS
 
 @dataclass(frozen=True)
 class Turn(Scheduled):
-    """Every n-th step is computed; of the others, those before step b run the regions of one name, the rest another's.
+    """Computes every n-th step. Of the other steps, those before step b run the ``early`` regions, the rest the
+    ``late`` ones.
 
     Paper: Δ-DiT, arXiv 2406.01125: the front blocks draw outlines, which early steps need, the rear ones details. A
-    region is known by how its id begins; the others, and all where the scope has none of these names, are filled in on
-    every step that isn't computed. What regions there are is asked for when a run starts: where they are cut anew
-    after its first step, the rest of that run is computed.
+    region has a name if its id begins with it. Regions with neither name are filled in on every step that isn't
+    computed; so are all regions, if the scope has none of these names.
 
-    The state is (plan before the turn, plan after it, index of the last computed step).
+    The state is (each region's action before the turn, after it, index of the last computed step).
 
     Args:
         interval: of computed steps.
@@ -33,21 +33,25 @@ class Turn(Scheduled):
     late: str = "rear"
     probe: int = 0
 
+    @property
+    def needs_length(self) -> bool:
+        return self.turn < 1
+
     def init(self, run: Run) -> Any:
-        plans = []
+        found = []
         for name in (self.early, self.late):
-            plan = {r.id: Action.COMPUTE if r.id.startswith(name) else Action.FILL for r in run.regions}
-            plans.append(plan or None)
-        return *plans, None
+            actions = {r.id: Action.COMPUTE if r.id.startswith(name) else Action.FILL for r in run.regions}
+            found.append(actions or None)
+        return *found, None
 
     def decide(self, state: Any, step: Step, seen: Seen) -> tuple[Decision, Any]:
         before, after, computed_at = state
         if computed_at is None or step.index - computed_at >= self.interval:
             return Decision(Action.COMPUTE, f"every {self.interval}"), state
         turn = self.turn if self.turn >= 1 else round(self.turn * (step.total or ASSUMED_STEPS))
-        plan, name = (before, self.early) if step.index < turn else (after, self.late)
-        action = Action.FILL if plan is None else Action.COMPUTE
-        return Decision(action, f"{name} computed" if plan else f"every {self.interval}", plan=plan), state
+        actions, name = (before, self.early) if step.index < turn else (after, self.late)
+        action = Action.FILL if actions is None else Action.COMPUTE
+        return Decision(action, f"{name} computed" if actions else f"every {self.interval}", actions=actions), state
 
     def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:
         return state if decision.fills else (*state[:2], step.index)

@@ -17,6 +17,10 @@ class Warmup(Wrapper):
 
     steps: float = 0.1
 
+    @property
+    def needs_length(self) -> bool:
+        return 0 < self.steps < 1
+
     def count(self, total: int | None) -> int:
         return round(self.steps) if self.steps >= 1 else round(self.steps * (total or ASSUMED_STEPS))
 

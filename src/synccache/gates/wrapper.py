@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step, Watch
+from ..engine.types import Action, Decision, Gate, Run, Seen, Step
 
 
 @dataclass(frozen=True)
@@ -21,27 +18,8 @@ class Wrapper(ABC):
 
     gate: Gate
 
-    @property
-    def probe(self) -> int:
-        return self.gate.probe
-
-    @property
-    def watches(self) -> Mapping[str, Watch]:
-        return self.gate.watches
-
-    @property
-    def skips(self) -> bool:
-        return self.gate.skips
-
-    @property
-    def measures(self) -> int:
-        return getattr(self.gate, "measures", 1)
-
     def init(self, run: Run) -> Any:
         return self.gate.init(run), None, 0
-
-    def measure(self, seen: Seen) -> Tensor | None:
-        return self.gate.measure(seen)
 
     @abstractmethod
     def forced(self, step: Step, computed_at: int | None, skipped: int) -> str | None:
@@ -52,7 +30,7 @@ class Wrapper(ABC):
         decision, inner = self.gate.decide(inner, step, seen)
         reason = self.forced(step, computed_at, skipped)
         if reason is not None and decision.fills:
-            decision = replace(decision, action=Action.COMPUTE, plan=None, reason=reason)
+            decision = replace(decision, action=Action.COMPUTE, actions=None, reason=reason)
         return decision, (inner, computed_at, skipped)
 
     def record(self, state: Any, step: Step, decision: Decision, seen: Seen) -> Any:

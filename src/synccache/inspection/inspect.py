@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..anatomies import find
-from ..api import shipped_file
 from ..engine.anatomy import Anatomy, original_class
 from ..engine.types import Region
 from ..errors import InputError, SynccacheError
 from ..methods.values import check
-from ..planner.plan import SHIPPED, Plan
-from ..planner.profile import Profile, differences
+from ..profiles import Plan, Profile, shipped_file
+from ..profiles.plan import SHIPPED
+from ..profiles.profile import differences
 from ..scopes.segments import Segments
 from .calls import Size
 from .models import Model, find_model

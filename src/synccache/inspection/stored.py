@@ -8,13 +8,14 @@ from typing import Any
 from torch import nn
 
 from .. import anatomies
-from ..api import cached, shipped_file
+from ..api import cached
 from ..engine.anatomy import Anatomy, original_class
 from ..engine.handle import Handle
-from ..engine.types import Action, Decision, Region, Run, Seen, Step
+from ..engine.types import Action, Decision, Region, Run, Seen, Step, innermost
 from ..errors import InputError
 from ..gates.warmup import ASSUMED_STEPS
 from ..methods.recipe import Recipe
+from ..profiles import shipped_file
 from .models import find_model
 
 COUNTED = ("portrait", "wan2.2-s2v-14b")
@@ -53,7 +54,7 @@ def held(handle: Handle) -> dict[str, int]:
         "anchors": sum(_streams(anatomy, r) * min(wanted, computed.get(r.id, wanted)) for r in handle.regions),
         "guidance": 0 if method.guidance is None else method.guidance.anchors,
         "lead": int(method.guidance is not None),
-        "gate": sum(watch.before + watch.computed for watch in method.gate.watches.values()),
+        "gate": sum(watch.before + watch.computed for watch in innermost(method.gate).measure.watches.values()),
     }
 
 
@@ -62,11 +63,9 @@ def computed_steps(handle: Handle) -> dict[str, int]:
 
     Nothing where the gate looks at the content, or refuses a run of that length (the profile's, else 40 steps).
     """
-    gate = rule = handle.method.gate
-    if gate.watches:
+    gate, rule = handle.method.gate, innermost(handle.method.gate)
+    if rule.measure.watches:
         return {}
-    while hasattr(rule, "gate"):
-        rule = rule.gate
     timesteps = getattr(rule, "timesteps", ())  # those of a profile
     total = handle.settings.get("steps") or len(timesteps) or ASSUMED_STEPS
     counts = dict.fromkeys((region.id for region in handle.regions), 0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..engine.anatomy import Anatomy, bind, original_class
-from ..engine.structure import Structure
+from ..engine.attach.structure import Structure
 
 Shapes = dict[int, dict[str, tuple[int, ...]]]  # by block, by stream
 

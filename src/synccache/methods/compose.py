@@ -3,15 +3,16 @@
 ``"synccache+hicache"``: gate and scope of the first, forecaster of the second.
 ``"gate=synccache,scope=whole-stack,forecaster=foca"``: each from the named recipe; those left out from the gate's.
 
-A setting belongs to the part that it says something about (``settings.AXES``) and has the default, also the model's,
-of the recipe that lends this part; one that several parts share (``plan``) goes to all of them, with the default of
-the first that has it: gate, scope, forecaster. ``profile`` may hold several, each for the method that has learnt it;
-a recipe that lends only parts that its profile doesn't serve (``Recipe.alone``) takes none. Settings of parts that
-aren't lent are unknown to the composed method.
-Guidance (other branches filled in from the deciding one's output) goes with the gate's recipe, as it is by default;
-where that recipe fills in nothing else, the forecaster predicts these branches.
-A list of steps that is searched for (``schedule``, ``searched``) is the best for the composed forecaster where that is
-reuse or a line; for others it is the lender's own.
+Settings: the composed method takes the settings of the three parts and no others. ``settings.AXES`` says which part a
+setting is about; its default comes from the recipe that lends this part, also the default for one model. A setting
+that several parts share (``plan``) goes to all of them. Its default is that of the first part that has it, in the order
+gate, scope, forecaster.
+Profiles: ``profile`` may hold several, each for the method that learnt it. A recipe takes none if it lends only parts
+that don't depend on its profile (``Recipe.alone``).
+Guidance: if the gate's recipe fills in other branches from the deciding one's output, so does the composed method, in
+the same way. If that recipe fills in nothing else, the composed forecaster predicts these branches.
+Searched lists (``schedule``, ``searched``): if the composed forecaster is reuse or a line, the search is for it. For
+other forecasters the list is the lender's own.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ enters between the blocks (speech): it is stale on skipped steps, unless ``decou
 Reading: the release adds the residual of the whole stack to the embedding, here the residual behind the probe is added
 to this step's probe, which has run anyway. It lets Wan's two guidance branches decide and align each for itself, which
 is ``branches="separate"``; with shared decisions the others follow the deciding one in both.
+Computed: with ``computed_steps=N`` exactly N steps of every run, spread evenly, whatever is measured.
 Defaults: those of the release; 0.08 for Wan, 0.1 for HunyuanVideo, 0.4 for FLUX (the only one whose last step is
 computed), a fifth of the run as warm-up: ``round(0.2 T)`` steps, where the releases compute while ``i < 0.2 T`` (FLUX:
 ``<=``), which can be a step more. For other models the authors scan 0.1 to 0.5.

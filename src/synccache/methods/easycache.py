@@ -11,6 +11,7 @@ Limits: the difference needs an output of the latent's shape. Where more channel
 with the picture as further channels), or tensors of other number (LTX-2's audio), take ``residual=False``, which reuses
 v_0 itself; the error then counts those channels too. With latents in a list the first one decides.
 Reading: in a batch the worst sample decides, where the release takes one mean over it (see ``gates/output_change.py``).
+Computed: with ``computed_steps=N`` exactly N steps of every run, spread evenly, whatever is measured.
 Defaults: 0.05 and 10 of 50 steps of warm-up, the release's for Wan; 0.025 and 5 for HunyuanVideo; the last step is
 computed. One decision serves all guidance branches, as in the release. On the built-in portrait model 0.036, which
 computes 12 of 40 steps of a clip from the training side.

@@ -10,12 +10,13 @@ Defaults: 12 steps, as many as ``synccache`` computes of 40 on the portrait mode
 """
 
 from ..engine.method import Method
-from ..engine.shorten import Fewer, Picked
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Never
+from ..gates.schedules import best_schedule
+from ..sampling import Fewer, Picked
 from ..scopes import Nothing
-from .profiled import best_steps, learn_outputs, learned, line_or_reuse
+from .profiled import learn_outputs, learned, line_or_reuse
 from .profiled_gates import NeverFor
 from .recipe import Recipe, Settings
 
@@ -36,7 +37,7 @@ def _shorter(s: Settings) -> Fewer | Picked:
     if s["profile"] is None:
         return Fewer(s["computed_steps"])
     gram = learned(s, "fewer-steps", "gram", "the inner products of the outputs")
-    return Picked(best_steps(gram, line_or_reuse(s["order"]), s["computed_steps"]), len(gram))
+    return Picked(best_schedule(gram, line_or_reuse(s["order"]), s["computed_steps"]), len(gram))
 
 
 RECIPE = Recipe(

@@ -13,34 +13,35 @@ not be at long gaps.
 Cost of a skipped step: one pass over the anchors; embedding and head (and injections, whose result is dropped).
 Memory: up to three tensors per branch, as many as the solvers in use want.
 Use it where channels differ: if one solver fits all of them, it is that solver. It needs a profile of the model, which
-holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
+holds across inputs and numbers of steps. ``decoupled=True`` keeps injections live, and takes only a profile that was
+made so.
 Defaults: the two clusters that the paper shows; interval 5 is the slowest of its tables for FLUX, warm-up 3 as
 ``taylorseer``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from ..engine.method import Method
 from ..engine.types import Gate
-from ..errors import InputError
 from ..forecasters import POOL, ByChannel, learn_channels
 from ..gates import Interval
 from .profiled import learned
-from .recipe import Recipe, Settings, protected, stack_scope
+from .recipe import Recipe, Recorder, Settings, protected, stack_scope
+from .remedy import ProfileNeeded
 
 
 def build(s: Settings) -> Method:
     of = learned(s, "hyca", "rule_of_channel", "the solver of each channel", (None,))
     if of.dtype is not torch.int64 or not 0 <= int(of.min()) <= int(of.max()) < len(POOL):
-        raise InputError(
+        raise ProfileNeeded(
             f"rule_of_channel is {of.dtype} {list(of.shape)}; wanted are whole numbers from 0 to {len(POOL) - 1}, one "
-            "for each channel. Make the profile anew with: synccache profile --method hyca --out profile.safetensors"
+            "for each channel.",
+            "hyca",
         )
     return Method(_gate(s), stack_scope(s), ByChannel(tuple(POOL.values()), of), "hyca")
 
@@ -49,11 +50,9 @@ def _gate(s: Settings) -> Gate:
     return protected(Interval(s["interval"]), s)
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> Mapping[str, Tensor]:
+def learn(recorder: Recorder, s: Settings) -> Mapping[str, Tensor]:
     """``rule_of_channel``: [D] int64, indices into ``POOL``."""
-    from ..planner.record import record  # methods know nothing of the planner until they learn
-
-    features = record(target, call, scope=stack_scope(s), **s).features
+    features = recorder.record(stack_scope(s)).features
     return {"rule_of_channel": learn_channels(torch.cat(list(features.values()), dim=1), clusters=s["clusters"])}
 
 

@@ -16,10 +16,6 @@ Defaults: interval 5, the slowest in the paper's tables, with the release's step
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from ..engine.method import Method
@@ -27,7 +23,7 @@ from ..forecasters import Rows, learn_rows
 from ..scopes import WholeModel
 from .profiled import learned, output_products
 from .profiled_gates import ListedFor
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Recorder, Settings, protected
 
 RELEASED = {  # computed steps of 50
     5: (0, 1, 2, 4, 6, 9, 14, 23, 30, 37, 44),
@@ -55,8 +51,9 @@ def steps_to_compute(interval: int, total: int) -> tuple[int, ...]:
     return tuple(sorted({round(step * (total - 1) / 49) for step in RELEASED[interval]}))
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
-    return {"rows": learn_rows(output_products(target, call, s)).to(torch.float64)}
+def learn(recorder: Recorder, s: Settings) -> dict[str, Tensor]:
+    """``rows``: [T, T] float64, the weights of the earlier outputs for each step."""
+    return {"rows": learn_rows(output_products(recorder))}
 
 
 RECIPE = Recipe(

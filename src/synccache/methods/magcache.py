@@ -5,12 +5,14 @@ Formula: ``P <- P gamma_i``, ``E <- E + |1 - P|`` since the last computed step; 
 ``E < threshold``, and at most ``max_gap - 1`` (the paper's K) in a row. gamma_i is the mean over tokens of
 ``|R_i| / |R_{i-1}|``, R the whole stack's residual of the conditional branch. The first fifth of a run is computed.
 The ratios are a profile's, or else published ones by name (``ratios="wan2.1-t2v-14b"``), which bring the release's
-threshold and largest gap along; for a run of another length the nearest of them are taken. HunyuanVideo's are found by
-themselves; Wan's have to be named, since its models look alike. The release keeps P and E of both guidance branches
-apart, with ratios that differ from the fourth digit on; here the conditional branch decides for both.
+threshold and largest gap along. HunyuanVideo's are found by themselves; Wan's have to be named, since its models look
+alike. The release keeps P and E of both guidance branches apart, with ratios that differ from the fourth digit on; here
+the conditional branch decides for both.
 Cost of a skipped step: embedding, head (and injections, whose result is dropped). Memory: one tensor per branch.
-Use it where one run can be profiled and speed must not hang on the content: its schedule is the same for everything
-that is generated. The ratios fall at the end of a run: little is skipped there. ``decoupled=True`` keeps injections
+Limit: a run of another number of steps takes the nearest of the ratios, as the release does; a run of as many
+steps as were profiled must have the same timesteps.
+Use it where one run can be profiled and speed must not depend on the content: the same steps are skipped for everything
+that is generated. The ratios fall at the end of a run, so little is skipped there. ``decoupled=True`` keeps injections
 live.
 Defaults: those of the named set; with a profile the release's slowest of Wan 2.1, 0.12 and at most four skips in a row.
 """
@@ -18,7 +20,6 @@ Defaults: those of the named set; with a profile the release's slowest of Wan 2.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -26,11 +27,11 @@ import torch
 from torch import Tensor
 
 from ..engine.method import Method
-from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Magnitudes
 from .profiled_gates import MagnitudesFor
-from .recipe import Recipe, Settings, protected, stack_scope
+from .recipe import Recipe, Recorder, Settings, protected, stack_scope
+from .remedy import ProfileNeeded
 
 USUAL: dict[str, Any] = {"threshold": 0.12, "max_gap": 5}
 
@@ -61,10 +62,9 @@ def magnitude_ratios(residuals: Tensor) -> Tensor:
     return torch.cat([torch.ones(1, dtype=torch.float64), means])
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
-    from ..planner.record import record
-
-    features = record(target, call, scope=stack_scope(s), **s).features.values()
+def learn(recorder: Recorder, s: Settings) -> dict[str, Tensor]:
+    """``ratios``: [T] float64, of the main stream."""
+    features = recorder.record(stack_scope(s)).features.values()
     video = [f for f in features if f.shape == next(iter(features)).shape]  # HunyuanVideo's stack has two parts
     return {"ratios": magnitude_ratios(torch.stack(video).sum(0))}
 
@@ -77,9 +77,10 @@ def _gate(s: Settings, threshold: float, most: int | None) -> Magnitudes:
     if s["ratios"] in known:
         return Magnitudes(known[s["ratios"]], threshold, most)
     wrong = "" if s["ratios"] is None else f" ratios={s['ratios']!r} are not among the published ones."
-    raise InputError(
-        f"The method 'magcache' needs to know how the residual's magnitude changes.{wrong} Give profile=... (made by "
-        f"synccache profile --method magcache) or published ratios=..., one of {', '.join(known)}."
+    raise ProfileNeeded(
+        f"The method 'magcache' needs to know how the residual's magnitude changes.{wrong} Give published ratios=..., "
+        f"one of {', '.join(known)}, or a profile.",
+        "magcache",
     )
 
 

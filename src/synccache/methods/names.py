@@ -20,7 +20,7 @@ def lenders(name: str) -> tuple[str, ...]:
 
 
 def profiled(name: str, recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
-    """Names of the methods whose profiles the method ``name`` takes."""
+    """Names of the methods whose profiles the method ``name`` can use."""
     lent = parts_of(name) if is_composed(name) else dict.fromkeys(PARTS, name)
     return tuple(dict.fromkeys(of for part, of in lent.items() if part in recipes[of].profile_serves))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -11,7 +10,7 @@ from ..engine.types import Gate, Scope
 from ..forecasters import Lagrange
 from ..gates import Budget, Probe, Threshold
 from ..scopes import Segments, WholeStack
-from .recipe import Settings, protected
+from .recipe import Recorder, Settings, protected
 
 PROBED = {"threshold": 0.1, "computed_steps": None, "mask_weight": 2.0, "warmup": 0.1, "last": 1, "max_gap": None}
 # The portrait model: 12 of 40 steps computed on the clip that its profile was learnt from (`synccache profile`).
@@ -23,7 +22,11 @@ SEGMENTED = {"cache_ratio": 0.4, "boundaries": None, "decoupled": True, "plan": 
 
 
 def probing_gate(s: Settings) -> Gate:
-    """Threshold on the accumulated probe error, or the number of steps to compute; protected."""
+    """Threshold on the accumulated probe error, or exactly as many steps as ``computed_steps`` says; protected.
+
+    Which steps these are, a plan's errors tell if a probe of the same ``mask_weight`` measured them; otherwise they are
+    spread evenly.
+    """
     weight, plan = s.get("mask_weight") or 1.0, s.get("plan")
     probe = Probe(omega=weight)
     if s.get("computed_steps") is None:
@@ -46,9 +49,6 @@ def segment_scope(s: Settings) -> Scope:
     return Segments(s.get("cache_ratio") or 1.0, None if boundaries is None else tuple(boundaries))
 
 
-def learn_segments(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+def learn_segments(recorder: Recorder, s: Settings) -> Mapping[str, Tensor]:
     """A plan's tensors: the segments' instability, and the probe's errors."""
-    from ..planner.instability import segments_of  # methods know nothing of the planner until they learn
-
-    given = {name: s[name] for name in ("mask", "mask_weight", "anatomy", "steps", "group")}
-    return segments_of(target, call, **given).tensors()
+    return recorder.segments(s["mask_weight"])

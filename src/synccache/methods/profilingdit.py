@@ -6,7 +6,7 @@ blocks of low score are background blocks. Each maximal run a..b of them stores 
 adds it to its input on the other steps. Computed are the first 12 % of the steps (6 of 50) and the steps ``refresh``
 of a run of 50, scaled to this run's length; their gaps shrink.
 Block lists: published ones for HunyuanVideo and Wan 2.1 14B are taken where the model has as many blocks. For others
-give ``blocks=[...]``, or a profile that was learnt on the model with a person mask (``synccache profile``).
+give ``blocks=[...]``, or a profile that was learnt on the model with a person mask (``synccache.learn_profile``).
 Reading: the threshold on the score wasn't published; learning takes the ``share`` of all blocks with the lowest scores,
 the published lists have 24 of 40 and 28 of 40. On HunyuanVideo the double blocks 6 to 19 share one Δ there, refreshed
 every 6 steps; here they keep to the same steps as the single blocks, as many in number. The paper's mask is a
@@ -17,8 +17,7 @@ Use it where quality counts more than speed: 2.0 times on Wan and 1.9 times on H
 Defaults: share 0.6 and ``refresh`` are those of the release's for HunyuanVideo; for Wan every sixth step.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -28,7 +27,8 @@ from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Refresh
 from ..scopes import BlockRuns
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Recorder, Settings, protected
+from .remedy import ProfileNeeded
 
 _WAN = (0, *range(2, 8), *range(10, 21), *range(25, 33), 37, 38)
 _HUNYUAN_SINGLE = (0, 2, *range(4, 8), *range(10, 22), 23, *range(25, 28), 31, 33)
@@ -52,20 +52,19 @@ def _runs(s: Settings) -> BlockRuns:
     if profile is not None:
         return BlockRuns(tuple(int(i) for i in profile.tensor("blocks", (None,))))
     if blocks is None:
-        raise InputError(
-            "The method 'profilingdit' has no list of background blocks for this model. Learn one with `synccache "
-            "profile --method profilingdit` and a person mask and give it as profile=, or give blocks=[...]."
+        raise ProfileNeeded(
+            "The method 'profilingdit' has no list of background blocks for this model. Give blocks=[...], or a "
+            "profile that was learnt with a person mask.",
+            "profilingdit",
         )
     if blocks not in PUBLISHED:
         raise InputError(f"No list of blocks was published as {blocks!r}. There are: {', '.join(PUBLISHED)}.")
     return PUBLISHED[blocks]
 
 
-def learn(target: Any, call: Callable[[], Any], settings: Settings) -> Mapping[str, Tensor]:
-    """``blocks`` (int64, ascending) and the ``scores`` of all blocks (float32) from one uncached run."""
-    from ..planner.attention import learn as learn_blocks  # methods know nothing of the planner until they learn
-
-    return learn_blocks(target, call, settings)
+def learn(recorder: Recorder, s: Settings) -> Mapping[str, Tensor]:
+    """``blocks`` (int64, ascending) and the ``scores`` of all blocks (float32)."""
+    return recorder.background(s["share"])
 
 
 RECIPE = Recipe(

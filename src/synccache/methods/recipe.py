@@ -4,18 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from ..engine.method import Method
-from ..engine.types import Gate
+from ..engine.types import Gate, Scope
 from ..gates import Last, MaxGap, Warmup
 from ..scopes import WholeStack
+from .recording import Recording
 
 PARTS = ("gate", "scope", "forecaster")
 Settings = Mapping[str, Any]
-Learn = Callable[[Any, Callable[[], Any], Settings], Mapping[str, Tensor]]
+
+
+class Recorder(Protocol):
+    """Runs a model uncached and watches it. Each call of one of its methods is one run of the pipeline."""
+
+    def record(self, scope: Scope) -> Recording:
+        """Keep samples of what the scope's regions would store, and of what the model returns."""
+
+    def segments(self, mask_weight: float) -> Mapping[str, Tensor]:
+        """Measure how much each run of neighbouring segments changes from step to step, and a probe's errors.
+
+        Returns a plan's tensors, as ``profiles.Plan.tensors`` describes them.
+        """
+
+    def background(self, share: float) -> Mapping[str, Tensor]:
+        """Find the ``share`` of the blocks that look at the background most; needs a person mask.
+
+        Returns ``blocks`` (int64, ascending), and ``scores`` of all blocks (float32).
+        """
+
+
+Learn = Callable[[Recorder, Settings], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -23,20 +45,21 @@ class Recipe:
     """A published method (or one of ours) as gate × scope × forecaster.
 
     Attributes:
-        name: as users type it.
+        name: what users type.
         summary: one line.
         paper: title, venue and number; "ours" for this project's own.
-        gate, scope, forecaster: in words, for tables.
-        settings: the settings it takes, with their defaults.
-        build: makes the method from complete settings (and the plan, if any, under ``"plan"``; where it lends its gate
-            to a composed method, that one's forecaster under ``"forecaster"``).
-        models: defaults that differ by anatomy name (``"wan"``), or by that and the number of blocks (``"wan/40"``).
-        needs: what the user should provide for it to work as meant.
-        shapes: names of settings that shape what it learns; it is used as it learnt with them.
-        learn: makes a profile's tensors from what ``apply`` takes, a call that runs the pipeline once, and settings;
-            None: there is nothing to learn. ``build`` gets the ``Profile`` (or None) as the setting ``"profile"``.
-        alone: makers of the parts that are what they are without a profile, or a list in its place; the profile serves
-            the others.
+        gate, scope, forecaster: the three parts in words, for tables.
+        settings: the settings that the method takes, with their defaults.
+        build: makes the method from complete settings. It finds the plan of segments to merge (or None) under
+            ``"plan"`` and the ``Profile`` (or None) under ``"profile"``. When the recipe lends its gate to a composed
+            method, ``"forecaster"`` holds that method's forecaster.
+        models: defaults for one model family (``"wan"``), or for the family's model with that many blocks
+            (``"wan/40"``).
+        needs: what the user should provide so that the method works as meant.
+        year: when it was published.
+        learn: makes a profile's tensors from runs of the model; None: the method learns nothing.
+        shapes: names of the settings that change what is learnt. A profile is used with the values it was learnt with.
+        alone: makers of those parts that don't depend on a profile; the profile decides about the others.
     """
 
     name: str
@@ -56,7 +79,7 @@ class Recipe:
 
     @property
     def profile_serves(self) -> tuple[str, ...]:
-        """The parts that a profile has a say in."""
+        """The parts that a profile decides about."""
         return tuple(part for part in PARTS if part not in self.alone) if "profile" in self.settings else ()
 
     def info(self) -> dict[str, Any]:
@@ -67,7 +90,7 @@ class Recipe:
 
 
 def protected(gate: Gate, s: Settings) -> Gate:
-    """``gate`` within the settings ``max_gap``, ``last`` and ``warmup``, as far as they are on (neither None nor 0)."""
+    """``gate`` inside ``MaxGap``, ``Last`` and ``Warmup``, where the settings of these names are neither None nor 0."""
     if s.get("max_gap"):
         gate = MaxGap(gate, s["max_gap"])
     if s.get("last"):
@@ -78,5 +101,5 @@ def protected(gate: Gate, s: Settings) -> Gate:
 
 
 def stack_scope(s: Settings) -> WholeStack:
-    """The whole stack, conditioning inside it live where ``decoupled``."""
+    """The whole stack as one region; with ``decoupled`` the conditioning inside it stays live."""
     return WholeStack(absorb=not s["decoupled"])

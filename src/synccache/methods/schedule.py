@@ -3,7 +3,7 @@
 Formula: steps in ``schedule`` are computed, all others filled in by a Lagrange forecast of order ``order`` (0: reuse),
 contracted by ``contraction``. With ``computed_steps`` and a profile the list is a shortest path over steps: from the
 recorded features' inner products, the error of every gap is known for every pair of anchors before it
-(``planner/schedules.py``). It weighs by the length of the sampler's steps, squared.
+(``gates/schedules.py``). It weighs by the length of the sampler's steps, squared.
 Cost of a skipped step: embedding, head and injections (no probe); with ``guided`` of one guidance branch only, the
 others' output being the deciding branch's plus the forecast difference, as in ``synccache-cfg``. Memory: ``order + 1``
 tensors per segment and branch.
@@ -13,9 +13,6 @@ Defaults: reuse, on all segments, nothing protected: a list says all there is to
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -23,9 +20,10 @@ from ..engine.method import Method
 from ..engine.types import Forecaster
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
+from ..gates.schedules import step_sizes
 from .probing import SEGMENTED, segment_scope
 from .profiled import best_listed, learned
-from .recipe import Recipe, Settings, protected
+from .recipe import Recipe, Recorder, Settings, protected
 
 
 def build(s: Settings) -> Method:
@@ -47,12 +45,9 @@ def _listed(s: Settings, forecaster: Forecaster) -> Listed:
     return best_listed(s, "schedule", forecaster, gram, costs)
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
+def learn(recorder: Recorder, s: Settings) -> dict[str, Tensor]:
     """``gram`` [T, T] float64, each region's in units of its mean square, and ``sizes`` [T] of the sampler's steps."""
-    from ..planner.record import record
-    from ..planner.schedules import step_sizes
-
-    recorded = record(target, call, scope=segment_scope({**s, "cache_ratio": 1.0}), **s)
+    recorded = recorder.record(segment_scope({**s, "cache_ratio": 1.0}))
     flat = [f.flatten(1).double() for f in recorded.features.values()]
     gram = sum((f @ f.T / f.square().sum(1).mean() for f in flat), torch.zeros(()))
     return {"gram": gram, "sizes": step_sizes(torch.tensor(recorded.timesteps))}

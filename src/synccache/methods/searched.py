@@ -2,7 +2,7 @@
 
 Formula: between computed steps the output of the transformer is the line through the last two (``order`` 0: the last
 one). The ``computed_steps`` steps are a shortest path over steps: one profiled run gives the inner products of its
-outputs, and with them the error of every gap for every pair of anchors before it (``planner/schedules.py``).
+outputs, and with them the error of every gap for every pair of anchors before it (``gates/schedules.py``).
 Cost of a skipped step: none but one pass over the anchors. Memory: ``order + 1`` outputs per branch.
 Use it where every step hears the same speech and sees the same text, and every video is made with one scheduler and
 number of steps. It can't see content: a video that is harder than the profiled one gets no more steps. Not where

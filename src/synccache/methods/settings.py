@@ -15,7 +15,7 @@ COMMON: dict[str, Any] = {
     "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None, "mask": None,
 }  # fmt: skip
 
-# What a setting says something about: when, where or how. A composed method takes it from the recipe that lends this.
+# The parts that a setting is about: when, where or how. In a composed method the recipe that lends this part has it.
 AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
@@ -45,16 +45,18 @@ AXES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-# What a profile holds of a method that has learnt it, where the user may also say it.
+# Settings that say the same as the profile of a method that learns.
 PROFILED = ("blocks", "coefficients", "ratios")
 
 
 def complete(
     recipe: Recipe, given: Mapping[str, Any], anatomy: str | None = None, blocks: int | None = None
 ) -> dict[str, Any]:
-    """All settings of a method: its defaults, then the model's, then those given; None means by default, 0 means off.
+    """All settings of a method: the user's, else the defaults for this model, else the method's.
 
-    A model is known by its ``anatomy``'s name and its number of ``blocks``.
+    Args:
+        given: the user's; None stands for the default, 0 for off.
+        anatomy, blocks: the model's family and its number of blocks, by which its defaults are known.
 
     Raises:
         InputError: an unknown setting, a value out of range, or two that exclude each other.

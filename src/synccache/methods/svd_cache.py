@@ -17,14 +17,14 @@ Cost of a skipped step: two passes over the anchors and two matrix products with
 and head (and injections, whose result is dropped). Memory: ``anchors`` tensors per branch, ``order + 1`` for the
 polynomial, and V.
 Use it where differences between anchors are noisy: only what moves together is extrapolated. It needs a profile of the
-model, which holds across inputs. ``decoupled=True`` keeps injections live, and takes only a profile that was made so.
+model, which holds across inputs and numbers of steps. ``decoupled=True`` keeps injections live, and takes only a
+profile that was made so.
 Defaults: the paper's beta, energy and interval; 8 anchors, since all can't be held, and warm-up 3 are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ from ..engine.types import Forecaster, Gate
 from ..forecasters import Average, BySubspace, Reuse, Slopes, Subspace, Taylor, learn_basis
 from ..gates import Interval
 from .profiled import learned
-from .recipe import Recipe, Settings, protected, stack_scope
+from .recipe import Recipe, Recorder, Settings, protected, stack_scope
 
 VARIANTS = ("average", "newest", "slopes", "polynomial")
 
@@ -57,11 +57,9 @@ def _principal(s: Settings) -> Forecaster:
     return Average(s["beta"] if s["variant"] == "average" else 1 - s["beta"], s["anchors"])
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> Mapping[str, Tensor]:
+def learn(recorder: Recorder, s: Settings) -> Mapping[str, Tensor]:
     """``basis``: [D, k] float32."""
-    from ..planner.record import record  # methods know nothing of the planner until they learn
-
-    features = record(target, call, scope=stack_scope(s), **s).features
+    features = recorder.record(stack_scope(s)).features
     return {"basis": learn_basis(torch.cat(list(features.values()), dim=1), s["energy"])}
 
 

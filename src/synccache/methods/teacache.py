@@ -14,8 +14,9 @@ mode fit here, and by default, by the number of blocks, that of the 1.3- or 14-b
 ``coefficients="wan2.1-...-ret"``); CogVideoX's receive the time embedding (the set of 2b or 5b). Sets on another signal
 than the model's ``signal`` are refused. Those on the first block's modulated input (HunyuanVideo, FLUX, LTX-Video,
 Mochi, Cosmos) want an anatomy that gives it, and ``signal="modulated input of the first block"``. Without a set p is
-the identity, with a threshold of its own: take ``computed_steps``, or a profile, from which p is fitted as in the
-paper.
+the identity, with a threshold of its own: take a profile, from which p is fitted as in the paper. It maps changes onto
+changes, so it holds for any number of steps.
+Computed: with ``computed_steps=N`` exactly N steps of every run, spread evenly, whatever is measured.
 Defaults: with a set the release's slower threshold, warm-up and last step; else 0.1, the first and the last step.
 On the built-in portrait model 0.034, which with the shipped profile computes 12 of 40 steps.
 Limit: half precision rounds small changes of the embedding.
@@ -23,21 +24,21 @@ Limit: half precision rounds small changes of the embedding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..engine.document import read_document
+from ..documents import read_document
 from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Signal
 from ..scopes import Nothing
 from .measuring import SUMMED, summing_gate
-from .recipe import Recipe, Settings, stack_scope
+from .recipe import Recipe, Recorder, Settings, stack_scope
+from .remedy import ProfileNeeded
 from .settings import unknown
 
 _FILE = read_document(Path(__file__).parent / "data" / "teacache.json", "synccache.teacache", 1)
@@ -52,9 +53,10 @@ def coefficients(s: Settings) -> tuple[float, ...]:
             raise InputError(unknown("set of coefficients", given, SETS))
         kind = SETS[given]["signal"]
         if s["signal"] not in (None, kind):
-            raise InputError(
+            raise ProfileNeeded(
                 f"The set {given!r} was fitted on the {kind}; here the gate measures the {s['signal']}. Give a set "
-                "that was fitted on that, a list, or a profile (synccache profile --method teacache makes one)."
+                "that was fitted on that, a list of coefficients, or a profile.",
+                "teacache",
             )
         given = SETS[given]["coefficients"]
     return (1.0, 0.0) if given is None else tuple(float(c) for c in given)
@@ -82,10 +84,9 @@ def fitted(signals: Tensor, changes: Tensor, degree: int = 4) -> Tensor:
     return torch.cat([torch.zeros(degree + 1 - len(powers), dtype=torch.float64), found / scale**powers])
 
 
-def learn(target: Any, call: Callable[[], Any], s: Settings) -> dict[str, Tensor]:
-    from ..planner.record import record
-
-    recording = record(target, call, scope=Nothing(), **s)
+def learn(recorder: Recorder, s: Settings) -> dict[str, Tensor]:
+    """``coefficients``: [5] float64, highest power first, fitted to the run's signals and outputs."""
+    recording = recorder.record(Nothing())
     both = zip(recording.signals, recording.changes, strict=False)
     known = [pair for pair in both if None not in pair]
     if not known:

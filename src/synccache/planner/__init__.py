@@ -1,9 +1,7 @@
-"""Offline: record a run, learn from it what methods need, choose segments and steps."""
+"""Offline: run a model uncached, watch it, and learn from that what methods need."""
 
+from ..methods.recording import Recording
 from .learning import learn_profile
-from .plan import Plan
-from .profile import Profile
-from .record import record
-from .recording import Recording
+from .recorder import plan_of, record
 
-__all__ = ["Plan", "Profile", "Recording", "learn_profile", "record"]
+__all__ = ["Recording", "learn_profile", "plan_of", "record"]

@@ -1,31 +1,28 @@
-"""One never-skipping run, watched: probe errors per step, and the instability of every possible segment."""
+"""One uncached run, watched: how much every possible segment changes from step to step, and a probe's errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Hashable
 
 import torch
 from torch import Tensor
 
-from ..engine.anatomy import Anatomy
-from ..engine.call import Call
 from ..engine.handle import Handle
-from ..engine.history import Anchor
 from ..engine.method import Method
-from ..engine.types import Region
+from ..engine.types import Stored
 from ..forecasters import Reuse
 from ..gates import Never, Probe
+from ..profiles import Plan
 from ..scopes import Segments
-from .plan import Plan
-from .record import uncached
+from ..trace import Record, Trace
+from .record import Run
 
 
 class Instability:
     """Sums ``|r(t) - r(t+1)|_1 / |r(t+1)|_1`` of the residual from node j to node k, over steps, for all j < k.
 
     ``r(t+1)`` is the residual of the step before. A merged segment's residual is the sum of its parts'; none reaches
-    across a change of the stream's shape, or beyond its end.
+    across a change of the stream's shape, or beyond its end. Of two experts the first is watched.
     """
 
     def __init__(self) -> None:
@@ -34,11 +31,32 @@ class Instability:
         self.gamma: list[list[float]] = []
         self.ends: list[int] = []
 
-    def add(self, call: Call, region: Region, stream: str, anchor: Anchor) -> None:
+    def watch(self, handle: Handle) -> None:
+        """Take in what ``handle`` stores; the engine keeps none of it."""
+
+        def close(record: Record) -> None:
+            ends = [region.last for region in handle.regions]
+            if self.ends != ends:  # sites were found on the first call
+                self.start(ends)
+            if record.step == 0:  # another run's residuals are no step before
+                self.forget(record.branch)
+            if record.expert != 0:
+                self.now = {}
+            self.close_call()
+
+        self.start([region.last for region in handle.regions])
+        handle.on_store, handle.on_step = self.add, close
+
+    def start(self, ends: list[int]) -> None:
+        """Begin with segments that end after these blocks."""
+        self.ends = ends
+        self.gamma = [[0.0] * (len(ends) + 1) for _ in range(len(ends) + 1)]
+        self.before, self.now = {}, {}
+
+    def add(self, stored: Stored) -> bool:
         """Take in the residual of one region on one call."""
-        assert call.position is not None
-        if call.expert == 0:
-            self.now.setdefault((call.position.branch, stream), {})[region.last] = anchor.value.float()
+        self.now.setdefault((stored.branch, stored.stream), {})[stored.region.last] = stored.value.float()
+        return False
 
     def close_call(self) -> None:
         """A call is over: compare its residuals with those of the call before in its branch."""
@@ -48,6 +66,10 @@ class Instability:
                 self._compare(old, new)
         self.before.update(self.now)
         self.now = {}
+
+    def forget(self, branch: Hashable) -> None:
+        """A run begins: nothing came before in this branch."""
+        self.before = {key: values for key, values in self.before.items() if key[0] != branch}
 
     def _compare(self, old: dict[int, Tensor], new: dict[int, Tensor]) -> None:
         for j, first in enumerate(self.ends):
@@ -59,57 +81,23 @@ class Instability:
                 size = float(then.abs().sum())
                 self.gamma[j][k] += float((now - then).abs().sum()) / size if size else 0.0
 
-    def forget(self, branch: Hashable) -> None:
-        """A run begins: nothing came before in this branch."""
-        self.before = {key: prefix for key, prefix in self.before.items() if key[0] != branch}
 
-    def start(self, ends: list[int]) -> None:
-        self.ends = ends
-        self.gamma = [[0.0] * (len(ends) + 1) for _ in range(len(ends) + 1)]
-        self.before, self.now = {}, {}
-
-
-def segments_of(
-    target: Any,
-    call: Callable[[], Any],
-    *,
-    mask: Any = None,
-    mask_weight: float = 2.0,
-    anatomy: Anatomy | None = None,
-    **settings: Any,
-) -> Plan:
-    """Watch the segments of one run of a model, without skipping anything.
-
-    Args:
-        target: as for ``apply``; a cache of ours that is attached is replaced, and nothing is left attached.
-        call: runs the pipeline once.
-        mask, mask_weight: as for ``synccache``, for the probe's errors.
-        settings: engine settings, such as ``storage_dtype``.
-
-    Raises:
-        InputError: ``call`` made no step of the model.
-    """
-    method, watch = Method(Never(Probe(mask_weight)), Segments(), Reuse(), "profile"), Instability()
-
-    def attach(handle: Handle) -> None:
-        engine = handle.engine
-        engine.on_anchor = watch.add
-
-        def close(record: Any) -> None:
-            ends = [region.last for region in engine.regions[0]]
-            if watch.ends != ends:  # sites were found on the first call
-                watch.start(ends)
-            if record.step == 0:  # another run's residuals are no step before
-                watch.forget(record.branch)
-            watch.close_call()
-
-        handle.on_step = close
-        watch.start([region.last for region in engine.regions[0]])
-
-    handle = uncached(target, call, method, attach, anatomy=anatomy, mask=mask, **settings)
+def measured(run: Run, mask_weight: float = 2.0) -> Plan:
+    """Watch the segments of one run, and a probe that weighs the person's tokens by ``mask_weight``."""
+    found = Instability()
+    handle = run(Method(Never(Probe(mask_weight)), Segments(), Reuse(), "profile"), found.watch)
     return Plan(
-        ends=tuple(watch.ends),
-        gamma=tuple(tuple(row) for row in watch.gamma),
-        errors=tuple(r.error for r in handle.trace.steps()),
+        ends=tuple(found.ends),
+        gamma=tuple(tuple(row) for row in found.gamma),
+        errors=step_errors(handle.trace),
         mask_weight=mask_weight,
     )
+
+
+def step_errors(trace: Trace, run: int = -1) -> tuple[float | None, ...]:
+    """The error of each step of a run; those of several evaluations (Heun) add up."""
+    found: dict[int, float | None] = {}
+    for record in trace.steps(run):
+        before = found.get(record.step)
+        found[record.step] = record.error if before is None else before + (record.error or 0.0)
+    return tuple(found.values())

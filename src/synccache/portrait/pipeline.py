@@ -79,12 +79,15 @@ class PortraitPipeline:
         heard = with_presence(audio)
         unheard = torch.zeros_like(heard)
         self.scheduler.set_timesteps(steps)
-        timesteps = self.scheduler.timesteps
+        timesteps, run, place = self.scheduler.timesteps, object(), self.transformer.cache_context
         for index, timestep in enumerate(timesteps):
             t = timestep.expand(reference.shape[0]).to(reference)
-            velocity = self.transformer(latents, t, heard, reference, motion)
+            told = {"step_index": index, "num_inference_steps": len(timesteps), "run": run}
+            with place("cond", **told):
+                velocity = self.transformer(latents, t, heard, reference, motion)
             if guidance_scale != 1:
-                free = self.transformer(latents, t, unheard, reference, motion)
+                with place("uncond", **told):
+                    free = self.transformer(latents, t, unheard, reference, motion)
                 velocity = free + guidance_scale * (velocity - free)
             latents = self.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if on_step:

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -131,6 +134,15 @@ class PortraitTransformer(nn.Module):
         self.modulation_out = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.change_out = OverlapHead(dim, 3, patch, config.overlap, std=0.002)
         self.move_out = OverlapHead(dim, 4, patch // MOVE_SCALE, max(1, config.overlap // MOVE_SCALE), std=0.0)
+
+    @contextmanager
+    def cache_context(self, name: str, **fields: Any) -> Iterator[None]:
+        """Inside, calls are those of the guidance branch ``name``, as a sampling loop tells whoever listens.
+
+        Args:
+            fields: ``step_index``, ``num_inference_steps``, and ``run``, another one for each clip.
+        """
+        yield
 
     def forward(
         self,

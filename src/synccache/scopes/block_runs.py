@@ -39,7 +39,7 @@ class BlockRuns:
             what = f"has block {wrong[0]}" if self.of in (None, count) else f"is for a model of {self.of} blocks"
             raise InputError(
                 f"The list of blocks {what}, and this one ({anatomy.name}) has {count}, numbered from 0. Give blocks= "
-                "with its own, or a profile that was learnt on it (synccache profile)."
+                "with its own, or a profile that synccache.learn_profile made of it."
             )
         turns = {i for i in range(count - 1) if (i in listed) != (i + 1 in listed)}
         runs = [p for p in pieces(anatomy, start, {*turns, *anatomy.cuts}) if p[0] in listed]

@@ -1,0 +1,148 @@
+"""The start of a call: arguments by name, whether the cache may act on it at all, and what it shows of its place."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import Conflict, InputError
+from ..anatomy import argument_names, bind, original_class, tensors_in, version
+from ..engine import Engine, Expert
+from ..place.conditioning import Prints
+from ..place.latents import compared, likeness
+from ..place.schedule import Time
+from ..place.told import told_to
+from .call import Call
+from .locate import locate
+
+_ROUNDING = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-10}
+
+
+def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -> Call | None:
+    """Open a call of a transformer; it is placed in its run already where that takes no number from the device.
+
+    Returns None where autograd records the call: the model then runs untouched. What the anatomy forces is written into
+    ``kwargs``, which are this call's own.
+
+    Raises:
+        InputError: the model is called without its timestep or its latent.
+    """
+    model, anatomy = expert.model, expert.structure.anatomy
+    bound = bind(original_class(model), args, kwargs)
+    _force(engine, model, bound, kwargs, anatomy.forced)
+    for what, name in (("timestep", anatomy.timestep), ("latent", anatomy.latent)):
+        if bound.get(name) is None or (what == "latent" and not tensors_in(bound[name])):
+            names = ", ".join(argument_names(original_class(model)))
+            how = "without" if bound.get(name) is None else "with no tensor as"
+            raise InputError(
+                f"{original_class(model).__name__}({names}) was called {how} {name!r}, which the anatomy gives as "
+                f"the {what}. Pass anatomy=Anatomy(..., {what}=...) with the name of that argument."
+            )
+    if torch.is_grad_enabled() and _needs_gradients(model, bound):
+        text = "Autograd is recording, so every step is computed. Call the model under torch.no_grad() to skip."
+        engine.notices.say("autograd", text)
+        return None
+    engine.mask.called_with(anatomy.mask(bound) if anatomy.mask is not None else None)
+    told = told_to(engine)
+    label = told.branch if told.branch is not None else _comfy_label(bound)
+    call = Call(engine, expert, engine.session(told), bound, told, label)
+    _read_time(call, bound[anatomy.timestep])
+    _look_at_latents(call)
+    _look_at_conditioning(call)
+    if not call.waits:
+        locate(call)
+    return call
+
+
+def _force(
+    engine: Engine, model: nn.Module, bound: dict[str, Any], kwargs: dict[str, Any], forced: Mapping[str, Any]
+) -> None:
+    """Give the forward the ``forced`` values of arguments that it was called with.
+
+    Raises:
+        Conflict: such an argument was given by position.
+    """
+    for name, value in forced.items():
+        if name not in bound or bound[name] == value:
+            continue
+        said = f"{original_class(model).__name__} was called with {name}={bound[name]!r}"
+        if name not in kwargs:
+            raise Conflict(f"{said} by position, where it can't be overruled. Pass {name} by keyword.")
+        text = f"{said}; while synccache is attached it gets {value!r} instead. remove() gives the caller its say back."
+        engine.notices.say(f"forced {name}", text)
+        bound[name] = kwargs[name] = value
+
+
+def _needs_gradients(model: nn.Module, bound: Mapping[str, Any]) -> bool:
+    inputs = any(t.requires_grad for t in tensors_in(list(bound.values())))
+    return inputs or any(p.requires_grad for p in model.parameters())
+
+
+def _comfy_label(bound: Mapping[str, Any]) -> Hashable:
+    """ComfyUI names the conditionings that a call carries."""
+    options = bound.get("transformer_options")
+    if isinstance(options, dict) and options.get("uuids"):
+        return tuple(map(str, options["uuids"]))
+    return None
+
+
+def _read_time(call: Call, value: Any) -> None:
+    """Find the call's timesteps; those on the device are wanted, unless they are the last call's very tensors."""
+    tensors = tensors_in(value)
+    if not tensors:
+        numbers = [float(v) for v in (value if isinstance(value, list | tuple) else [value])]
+        call.time = Time(max(numbers), sum(numbers) / len(numbers), min(numbers))
+        return
+    last, marks = call.session.seen_time, [version(t) for t in tensors]
+    if last is not None and last[1] == marks and None not in marks and len(last[0]) == len(tensors):
+        if all(a is b for a, b in zip(tensors, last[0], strict=True)):
+            call.time = last[2]
+            return
+    rounding = _ROUNDING.get(tensors[0].dtype, 0.0)
+
+    def arrive(values: list[float]) -> None:
+        call.time = Time(*values, rounding)
+        call.session.seen_time = tensors, marks, call.time
+
+    flat = torch.cat([t.detach().reshape(-1) for t in tensors]) if len(tensors) > 1 else tensors[0].detach().reshape(-1)
+    if flat.numel() == 1 and flat.device.type == "cpu":
+        arrive([float(flat)] * 3)
+        return
+    flat = flat.float()
+    call.want(torch.stack([flat.max(), flat.mean(), flat.min()]), arrive)
+
+
+def _look_at_latents(call: Call) -> None:
+    """Ask how the latent differs from the step's, where that isn't plain."""
+    clock, told = call.session.clock, call.told
+    if clock.latents is not None and call.latents.is_seen(clock.latents):
+        return
+    named = call.label is not None and all(b.label != call.label for b in clock.called)
+    same_time = call.time is not None and clock.time is not None and call.time.same_as(clock.time)
+    if named and (same_time if told.step is None else told.step == clock.step):
+        return
+    call.sample = call.latents.sample()
+    before, count = clock.sample, call.sample.numel()
+    if before is not None and before.shape == call.sample.shape and told.step in (None, clock.step):
+
+        def arrive(sums: list[float]) -> None:
+            call.likeness = likeness(sums, count)
+
+        call.want(compared(call.sample, before.to(call.sample.device)), arrive)
+
+
+def _look_at_conditioning(call: Call) -> None:
+    """Ask for numbers of the conditioning, where its objects don't tell which of several branches it is."""
+    clock, whole = call.session.clock, call.expert.whole is not None  # of the whole model, a change shows nowhere else
+    if not clock.branches or any(b.is_exactly(call.conditioning) for b in clock.branches):
+        return
+    moved = call.time is not None and clock.time is not None and not call.time.same_as(clock.time)
+    if not whole and (call.label is not None or (moved and len(clock.branches) == 1)):
+        return
+    call.prints = Prints(call.conditioning.compared)
+    for prints in (call.prints, *(b.prints for b in clock.branches)):
+        if prints is not None and prints.unread is not None:
+            call.want(prints.unread, prints.arrive)

@@ -1,0 +1,114 @@
+"""One call of the transformer, while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..anatomy import tensors_in
+from ..engine import Engine, Expert
+from ..place.clock import Position
+from ..place.conditioning import Conditioning, Prints
+from ..place.latents import Latents, Likeness
+from ..place.schedule import Time
+from ..place.told import Told
+from ..store.session import Session
+from ..types import Decision, Region, Seen, Step
+from .capture import Capture
+
+
+class Call:
+    """What is known of the call in progress.
+
+    Attributes:
+        told, label: where it belongs, as far as somebody says so.
+        time: None while it is still on the accelerator.
+        position, step, decision: None until found.
+        decides: whether this branch's decision is the one that others follow.
+        alone: whether its output is told from another branch's, or would be: then no region of its own is filled in.
+        fills: the regions to fill in, by id; None: all.
+        called: indices of the blocks that were called; ``latest``: of the last one.
+        captures: open sums by region id; ``begun``: ids of the regions whose value was already added.
+        watched: what the gate may look at, by name; probes still hold all tokens of the stream.
+        inputs: numbers of what the first block takes in besides the stream, if somebody has to look at them.
+        held: streams that an ``"absorbed"`` region gives back at its end.
+        shapes: of the streams that the current block received, the main one first.
+        entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
+        weights: of forecasters, by anchors' times.
+    """
+
+    def __init__(
+        self, engine: Engine, expert: Expert, session: Session, bound: Mapping[str, Any], told: Told, label: Hashable
+    ) -> None:
+        anatomy = expert.structure.anatomy
+        self.engine, self.expert, self.session, self.bound = engine, expert, session, bound
+        self.told, self.label = told, label
+        self.latents = Latents(bound[anatomy.latent])
+        self.conditioning = Conditioning(bound, (anatomy.timestep, anatomy.latent), self.latents.batch)
+        self.prints: Prints | None = None
+        self.likeness: Likeness | None = None
+        self.sample: Tensor | None = None
+        self.time: Time | None = None
+        self.position: Position | None = None
+        self.step: Step | None = None
+        self.decision: Decision | None = None
+        self.decides = True
+        self.alone = False
+        self.changed_input = False
+        self.seen = Seen()
+        self.watched: dict[str, Tensor] = dict(zip(("latent",), tensors_in(bound[anatomy.latent]), strict=False))
+        self.inputs: Prints | None = None
+        self.fills: frozenset[str] | None = frozenset()
+        self.captures: dict[str, Capture] = {}
+        self.begun: set[str] = set()
+        self.held: dict[str, dict[str, Tensor]] = {}
+        self.shapes: list[torch.Size] = []
+        self.entry: Tensor | None = None
+        self.weights: dict[tuple[int, tuple[float, ...]], Sequence[float] | Tensor] = {}
+        self.called: set[int] = set()
+        self.latest = -1
+        self.called_parts: set[tuple[int, str]] = set()
+        self.started = time.perf_counter()
+        self._wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
+
+    @property
+    def key(self) -> Hashable:
+        """Under what the gate's state is kept: None where the branches share it."""
+        assert self.position is not None
+        return None if self.engine.shared else self.position.branch.name
+
+    def place(self, region: Region) -> tuple[int, Hashable, str]:
+        """Where a region's anchors are kept."""
+        assert self.position is not None
+        return self.expert.index, self.position.branch.name, region.id
+
+    def is_filled(self, region: Region) -> bool:
+        return self.fills is None or region.id in self.fills
+
+    # -- numbers from the device ---------------------------------------------------------------------------------
+
+    def want(self, numbers: Tensor, then: Callable[[list[float]], None]) -> None:
+        """Have ``numbers`` brought to the host with all others, and given to ``then``."""
+        self._wanted.append((numbers.detach().reshape(-1), then))
+
+    @property
+    def waits(self) -> bool:
+        """Whether numbers have to be brought."""
+        return bool(self._wanted)
+
+    def bring(self) -> None:
+        """Bring all that is wanted, in one transfer."""
+        wanted, self._wanted = self._wanted, []
+        if not wanted:
+            return
+        self.engine.reads += 1
+        device = wanted[-1][0].device
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        values = torch.cat([n.to(device, wide) for n, _ in wanted]).tolist()
+        for numbers, then in wanted:
+            then(values[: numbers.numel()])
+            del values[: numbers.numel()]

@@ -1,0 +1,106 @@
+"""Measuring a region's residual while its blocks run.
+
+Every block's input is subtracted from, and its output added to, one float32 sum: nothing has to be kept alive or
+cloned, and what the model (or the block itself) writes in place afterwards does no harm. Where one block's output is
+known to reach the next untouched, the two cancel and both passes are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from ..anatomy import version
+from ..types import Region
+
+
+class Capture:
+    """The running sum of one region on one computed call, per stream.
+
+    Attributes:
+        sums: float32 (or wider) tensors by stream.
+        dtypes: the streams' own, as last seen.
+        valid: False once something was missed; the region then has no anchor for this call.
+        parted: index of the block after which an expected hand-over didn't happen, or None.
+    """
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.sums: dict[str, Tensor] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+        self.valid = True
+        self.parted: int | None = None
+        self._pending: tuple[int, Mapping[str, Tensor], dict[str, int | None]] | None = None
+
+    def enter(self, index: int, inputs: Mapping[str, Tensor], joined: bool) -> None:
+        """Block ``index`` is about to run on ``inputs``; ``joined``: nothing is known to happen before it."""
+        if self.region.value == "absorbed" and self.sums:
+            return
+        if self._pending is not None:
+            before, outputs, versions = self._pending
+            if joined and before == index - 1 and _untouched(inputs, outputs, versions):
+                self._pending = None
+                return
+            self.parted = before
+            if not joined and None in versions.values():
+                self.valid = False  # written to under inference mode, where no version tells what it was
+            self._settle_pending()
+        for name, x in inputs.items():
+            self._add(name, x, -1)
+
+    def leave(self, index: int, outputs: Mapping[str, Tensor], joined: bool) -> None:
+        """Block ``index`` gave ``outputs``; ``joined``: the region's next block should receive just them."""
+        if self.region.value == "absorbed":
+            if index == self.region.last:
+                for name, x in outputs.items():
+                    self._add(name, x, 1)
+        elif joined and index < self.region.last:
+            self._pending = (index, outputs, {n: version(x) for n, x in outputs.items()})
+        else:
+            for name, x in outputs.items():
+                self._add(name, x, 1)
+
+    def drop(self, streams: Iterable[str]) -> None:
+        """These streams end here."""
+        for name in streams:
+            self.sums.pop(name, None)
+
+    def finish(self) -> dict[str, Tensor] | None:
+        """The residuals by stream; None if something was missed."""
+        self._settle_pending()
+        return self.sums if self.valid and self.sums else None
+
+    def _settle_pending(self) -> None:
+        if self._pending is None:
+            return
+        _, outputs, versions = self._pending
+        self._pending = None
+        for name, x in outputs.items():
+            if version(x) != versions[name]:
+                self.valid = False  # overwritten before it could be added
+            else:
+                self._add(name, x, 1)
+
+    def _add(self, name: str, x: Tensor, sign: int) -> None:
+        x = x.detach()
+        self.dtypes[name] = x.dtype
+        held = self.sums.get(name)
+        if held is None:
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            self.sums[name] = torch.neg(wide) if sign < 0 else wide.clone()
+        elif held.shape != x.shape:
+            self.valid = False
+        else:
+            held.add_(x, alpha=sign)
+
+
+def _untouched(
+    inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], versions: Mapping[str, int | None]
+) -> bool:
+    """Whether a block receives just what the one before gave."""
+    for name, x in inputs.items():
+        if outputs.get(name) is not x or versions[name] != version(x):
+            return False
+    return True

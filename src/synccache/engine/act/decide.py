@@ -1,0 +1,146 @@
+"""The decision of one call: what the gate is shown, what it says, and what is done instead where that can't be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..fit import looks_inside
+from ..types import Action, Decision, Run, Seen, Tap
+from .call import Call
+from .conditioning import has_changed
+from .locate import locate
+from .passes import guidance_id, is_told
+from .ranks import agree
+from .tokens import video_tokens
+
+IDLE = (
+    "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
+    "both branches come in one batch. So every step is computed in full."
+)
+
+
+def decides_before(call: Call) -> bool:
+    """Whether the decision falls before the model runs; else when its first block is called, or after the probe."""
+    expert = call.expert
+    return not looks_inside(call.engine.method) and (expert.whole is not None or not (expert.blocks or expert.parts))
+
+
+def decide(call: Call) -> None:
+    """Settle what ``call`` does, once all is there that the gate watches.
+
+    The first branch of a step asks the gate; with shared decisions the others follow. Where nothing newer than the last
+    computed step is stored, the call is computed, whoever decided.
+    """
+    engine, session, expert = call.engine, call.session, call.expert
+    if not engine.shared and call.position is None:
+        call.bring()
+        locate(call)
+    if call.position is None or call.decides:
+        call.seen = _look(call)
+    else:
+        call.bring()
+    if call.position is None:
+        locate(call)
+    place, step = call.position, call.step
+    assert place is not None and step is not None
+    if has_changed(call):
+        session.drop(branch=place.branch.name)
+        call.changed_input = True
+    if place.windowed:
+        _note(call, Decision(Action.COMPUTE, "window"))
+        return
+    if place.new_run or not call.decides:
+        now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
+        call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.ratios)
+    decision = _ask(call) if call.decides else session.shared
+    assert decision is not None
+    if not call.decides:
+        decision = replace(decision, reason="follows", error=None, total=None)
+    call.alone = is_told(call)
+    decision = _possible(call, decision)
+    if call.decides:
+        key = call.key
+        session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
+        session.shared = decision if engine.shared else None
+        session.ratios = call.seen.ratios
+        session.skipped = session.skipped or decision.fills
+        if not decision.fills:
+            session.computed_at[key] = step.index
+            session.reasons[decision.reason] += not step.evaluation
+        for name, tap in call.seen.taps.items():
+            if tap.now is not None:
+                watch = engine.measure.watches[name]
+                session.look_at((expert.index, key, name), tap.now, watch, step, not decision.fills)
+    _note(call, decision)
+
+
+def _note(call: Call, decision: Decision) -> None:
+    call.decision = decision
+    if decision.fills and not call.alone:
+        every = decision.actions is None
+        call.fills = None if every else frozenset(r.id for r in call.expert.filled if decision.of(r) is Action.FILL)
+
+
+def _possible(call: Call, decision: Decision) -> Decision:
+    """``decision``, or to compute where it can't be followed."""
+    if not decision.fills:
+        return decision
+    session, expert, place = call.session, call.expert, call.position
+    assert place is not None
+    since = session.computed_at.get(call.key, 0)
+    usable = [] if call.alone else expert.usable()
+    filled = [r for r in usable if decision.of(r) is Action.FILL]
+    only_guidance = expert.guidance is not None and not expert.filled
+    told = only_guidance and session.told(expert.index, guidance_id(place.branch), since)
+    if told or (filled and session.ready(expert.index, place.branch.name, filled, since)):
+        return decision
+    reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
+    if only_guidance and call.decides and not session.told(expert.index, guidance_id(place.branch), 0):
+        call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
+        reason = "no other branch"
+    return replace(decision, action=Action.COMPUTE, actions=None, reason=reason)
+
+
+def _ask(call: Call) -> Decision:
+    session, gate, step, key = call.session, call.engine.method.gate, call.step, call.key
+    assert step is not None
+    if key not in session.gates:
+        session.gates[key] = gate.init(Run(session.total, call.expert.filled))
+    decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
+    if decision.fills and (step.index == 0 or (call.position is not None and call.position.new_run)):
+        decision = replace(decision, action=Action.COMPUTE, actions=None, reason="first step")
+    return decision
+
+
+def _look(call: Call) -> Seen:
+    """Measure the ratios, and bring them over together with all else that the call needs on the host."""
+    engine, measure, taps, mask = call.engine, call.engine.measure, {}, None
+    key = None if engine.shared or call.position is None else call.position.branch.name
+    for name in measure.watches:
+        now = call.watched.get(name)
+        if now is not None and name in ("probe", "residual"):
+            now, mask = video_tokens(call, now, max(0, measure.blocks - 1))
+        if now is not None or name == "output":
+            taps[name] = call.session.look_back((call.expert.index, key, name), now)
+    seen = Seen(taps, mask)
+    measured = measure.measure(seen) if taps else None
+    if measured is None:
+        call.bring()
+        return seen
+    told = call.expert.structure.anatomy.group
+    group = told() if engine.group is None and told is not None else engine.group
+    measured = agree(measured, group, call.expert.model).float()
+    found: list[tuple[float, ...]] = []
+    call.want(measured, lambda values: found.extend(_quotients(values, measured)))
+    call.bring()
+    return replace(seen, ratios=tuple(found))
+
+
+def _quotients(values: list[float], measured: Tensor) -> list[tuple[float, ...]]:
+    """Each sample's ratios, of numerators and denominators [B, 2 n]."""
+    found = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in zip(values[::2], values[1::2], strict=True)]
+    width = measured.shape[-1] // 2
+    return [tuple(found[i : i + width]) for i in range(0, len(found), width)]

@@ -1,0 +1,126 @@
+"""Where the call belongs, once the numbers that this hangs on are here; and what follows for what is kept."""
+
+from __future__ import annotations
+
+from ..method import Method
+from ..place.clock import Branch, Evidence
+from ..store.session import Session
+from ..types import Step
+from .call import Call
+
+WINDOWS = (
+    "The model is called several times at one step with latents of their own: windows of a longer video, tiles, or "
+    "several generations at once. What one of them stores is of no use to another, so every step of this run is "
+    "computed. Tell them apart to have them cached: with handle.at(window=...), or handle.request(...) for generations."
+)
+LENGTH = (
+    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
+    "or tell it with handle.at(total=...); apply the method to the pipeline, and its scheduler tells."
+)
+
+
+def locate(call: Call) -> None:
+    """Find the call's run, step and branch."""
+    session, engine, told = call.session, call.engine, call.told
+    assert call.time is not None
+    evidence = Evidence(
+        call.time, call.latents, call.conditioning, call.prints, call.likeness, told, call.label, engine.schedule
+    )
+    ran = session.clock.step + 1 if session.clock.ended else None
+    place = session.clock.observe(evidence, session.lost)
+    if place.new_run:
+        end_run(call.engine.method, session, engine.notices)
+        engine.ran = ran if ran is not None and (session.total is None or session.assumed) else engine.ran
+        session.start_run(None)
+        engine.drop_windows(session)
+    elif place.new_batch:
+        session.drop(branch=place.branch.name)
+    if place.new_evaluation:
+        session.clock.sample = call.sample if call.sample is not None else session.clock.sample
+        session.shared = None
+    _set_length(call, place.new_run)
+    session.keep_only(call.expert.index)
+    if place.windowed and place.evaluation:
+        session.drop()
+        engine.notices.say("windows", WINDOWS)
+    call.position = place
+    call.step = Step(place.step, call.time.high, session.total, place.evaluation)
+    call.decides = not engine.shared or session.shared is None
+
+
+def _set_length(call: Call, new_run: bool) -> None:
+    """How many steps the run has: told, else by the schedule that it follows, else as many as the run before."""
+    engine, session = call.engine, call.session
+    total = call.told.total or engine.steps or session.clock.length
+    assumed = total is None and (new_run or session.assumed)
+    if assumed:
+        total = engine.ran if new_run else session.total
+        total = None if total is not None and session.clock.step >= total else total
+    elif total is None and not session.clock.strayed:
+        total = session.total
+    session.assumed = assumed
+    if total != session.total:
+        session.total = total
+        session.gates.clear()  # a gate may have planned for another length
+    elif not new_run:
+        return
+    if total is None and engine.rule.skips and engine.method.needs_length:
+        engine.notices.say("length", LENGTH.format(engine.method.name))
+    if total is not None and total <= 8 and engine.rule.skips:
+        text = f"This run has {total} step{'s' * (total > 1)}. With 8 or fewer, leaving some out rarely pays: compare."
+        engine.notices.say("few steps", text)
+
+
+ADVICE = {
+    "first step": "Each step looked like the start of a run of its own: tell where calls belong, handle.at(run=...).",
+    "no anchors": "What an earlier step stored was gone each time: other batch sizes, shapes or requests in between.",
+    "window": WINDOWS,
+    "new conditioning": "What the blocks are conditioned on was another at each step.",
+    "warm-up": "The warm-up is as long as the run: lower warmup=.",
+    "error": "The error is over the threshold at each step: raise threshold=, or say computed_steps= instead.",
+    "error not finite": "The error is not a number: the model gives infinities, perhaps for want of range (float16).",
+    "nothing to compare with": "What the gate looks at had another shape each time.",
+    "length unknown": "Nobody tells how many steps the run has: pass steps=.",
+    "blocks": "The order of its blocks is not understood: pass anatomy= with those to leave out.",
+}
+
+
+def end_run(method: Method, session: Session, notices: object) -> None:
+    """Say once why a run that could have skipped did not."""
+    steps = sum(session.reasons.values())
+    if session.skipped or steps < 4 or not session.reasons:
+        return
+    own = {r: n for r, n in session.reasons.items() if r not in ("warm-up", "last")}
+    reason, count = max((own or session.reasons).items(), key=lambda item: item[1])
+    if reason in ADVICE:
+        notices.say(  # type: ignore[attr-defined]
+            "nothing skipped",
+            f"{method.name!r} left out nothing in a run of {steps} steps; the reason at {count} of them: {reason}. "
+            f"{ADVICE[reason]}",
+        )
+
+
+def is_conditional(one: Branch, other: Branch) -> bool | None:
+    """Whether ``one`` is the conditional pass of the two; None where neither names nor silence tell.
+
+    The unconditional one is named so, or has zeros (no sound, no text) where the other has values.
+    """
+    for first, second, answer in ((one, other, True), (other, one, False)):
+        if str(first.label) in ("cond", "positive") or str(second.label) in ("uncond", "negative"):
+            return answer
+    silent = [_zeros(branch) for branch in (one, other)]
+    if bool(silent[0] - silent[1]) != bool(silent[1] - silent[0]):
+        return bool(silent[1] - silent[0])
+    return None
+
+
+def _zeros(branch: Branch) -> set[str]:
+    """Names of the arguments that are nothing but zeros."""
+    rows = branch.prints.rows if branch.prints is not None else None
+    if rows is None:
+        return set()
+    return {
+        name
+        for name, (row, forms) in branch.layout.items()
+        if all(not any(own) for own in rows[row : row + len(forms)])
+    }

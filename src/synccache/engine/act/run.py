@@ -1,0 +1,137 @@
+"""What the hooks reach: a call of a whole transformer, from its first line to its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...trace import Record
+from ..anatomy import tensors_in
+from ..engine import Engine, Expert
+from ..types import Action
+from .begin import begin
+from .blocks import close_captures, run_block
+from .call import Call
+from .decide import decide, decides_before
+from .locate import end_run, locate
+from .parts import run_part
+from .passes import fill_pass, keep_pass
+from .values import keep_output, recall_output
+
+Run = Callable[..., Any]
+
+
+def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A call of a whole transformer."""
+    if engine.paused or engine.call is not None:
+        return run(*args, **kwargs)
+    call = begin(engine, expert, args, kwargs)
+    if call is None:
+        return run(*args, **kwargs)
+    engine.call = call
+    try:
+        output = _filled(call)
+        if output is None:
+            output = run(*args, **kwargs)
+            if call.decision is None:  # fewer blocks ran than the gate wants to see
+                decide(call)
+            close_captures(call)
+            _keep(call, output)
+        keep_pass(call, output)
+        _finish(call)
+    except BaseException:
+        engine.break_off(call.session.request)  # a run that broke off leaves nothing behind
+        raise
+    finally:
+        engine.call = None
+        expert.structure.call_is_over()
+    return output
+
+
+def block_act(engine: Engine, expert: Expert, index: int) -> Callable[[Run, tuple, dict[str, Any]], Any]:
+    """What is done when a block is called."""
+
+    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
+        call = engine.call
+        if call is None or call.expert is not expert:
+            return run(*args, **kwargs)
+        return run_block(call, index, run, args, kwargs)
+
+    return act
+
+
+def part_act(engine: Engine, expert: Expert, index: int, part: str) -> Callable[[Run, tuple, dict[str, Any]], Any]:
+    """What is done when a module inside a block is called."""
+
+    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
+        call = engine.call
+        if call is None or call.expert is not expert:
+            return run(*args, **kwargs)
+        return run_part(call, index, part, run, args, kwargs)
+
+    return act
+
+
+def _filled(call: Call) -> Any:
+    """The output of a model that isn't run on this step; None where it has to run."""
+    expert = call.expert
+    if expert.guidance is not None and call.waits and not call.session.clock.complete:  # it may follow the leading one
+        call.bring()
+        locate(call)
+    output = fill_pass(call)
+    if output is not None or not decides_before(call):
+        return output
+    decide(call)
+    output = fill_pass(call) if call.decision is not None and call.decision.fills else None
+    region = expert.whole
+    if output is not None or region is None or call.decision is None or not call.decision.fills:
+        return output
+    return recall_output(call, region, _latents(call)) if call.is_filled(region) else None
+
+
+def _keep(call: Call, output: Any) -> None:
+    """Keep what a computed call returned, for its region and for a gate that watches it."""
+    region, place, decision = call.expert.whole, call.position, call.decision
+    assert place is not None and decision is not None and call.step is not None
+    if region is not None and not call.begun and not place.windowed:
+        keep_output(call, region, output, _latents(call))
+    watch = call.engine.measure.watches.get("output")
+    first = next(iter(tensors_in(output)), None)
+    if watch is not None and call.decides and not decision.fills and not place.windowed and first is not None:
+        call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
+
+
+def _latents(call: Call) -> dict[int, Any] | None:
+    region = call.expert.whole
+    if region is None or region.value != "residual":
+        return None
+    return dict(enumerate(call.latents.tensors))
+
+
+def _finish(call: Call) -> None:
+    engine, expert, session, place, decision = call.engine, call.expert, call.session, call.position, call.decision
+    assert decision is not None and place is not None and call.time is not None and call.step is not None
+    structure = expert.structure
+    if not call.begun and not structure.settled and (structure.settle() | expert.cut()):
+        session.drop(expert=expert.index)
+        session.gates.clear()  # a gate may have planned for the regions that there were
+    if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
+        engine.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
+    only_guided = call.decides and decision.fills and expert.guidance is not None and not expert.filled
+    action = Action.FILL if call.begun or only_guided else Action.COMPUTE
+    record = Record(
+        run=place.run, step=place.step, evaluation=place.evaluation, branch=place.branch.name, decides=call.decides,
+        expert=expert.index, request=session.request, timestep=call.time.high, decision=action.value,
+        reason=decision.reason, error=decision.error, total=decision.total,
+        seconds=time.perf_counter() - call.started, bytes=engine.bytes, probe_bytes=engine.kept_bytes,
+        window=session.window,
+    )  # fmt: skip
+    if session.total is not None and place.step >= session.total - 1 and session.clock.complete:
+        end_run(engine.method, session, engine.notices)
+        session.reasons.clear()
+        session.free()
+        if session.clock.latents is not None:
+            session.clock.latents.let_go()
+    if engine.on_record is not None:
+        engine.on_record(record)

@@ -1,0 +1,1 @@
+"""Where a call belongs: its request, window, run, step and guidance branch."""

@@ -1,0 +1,303 @@
+"""Runs, steps, evaluations and guidance branches: what is told, else what the calls themselves show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from .conditioning import Conditioning, Mark, Prints
+from .latents import FAR, FAR_ON_SCHEDULE, Latents, Likeness
+from .schedule import Entry, Schedule, Time
+from .told import NOTHING, SAME, Told
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one call shows.
+
+    Attributes:
+        time: the timesteps that it carries.
+        latents, conditioning, prints: its arguments; ``prints`` is None where identity settles which branch it is.
+        likeness: of its latent to that of the step so far; None where there is none, or it needn't be known.
+        told, label: what the caller tells, and the branch's name by that or by the model's own options.
+        schedule: of the pipeline's scheduler at present, if there is one.
+    """
+
+    time: Time
+    latents: Latents
+    conditioning: Conditioning
+    prints: Prints | None = None
+    likeness: Likeness | None = None
+    told: Told = NOTHING
+    label: Hashable = None
+    schedule: Schedule | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a call stands.
+
+    Attributes:
+        run, step, evaluation: counted from 0; ``evaluation`` is 1 for the second call of a Heun step.
+        branch: its guidance branch.
+        new_run, new_evaluation: this call is the first of its run; of its step or evaluation.
+        new_batch: the branch was called with another batch size before.
+        changed: names of the branch's arguments that are other objects than on its call before, where they aren't
+            so at every call.
+        windowed: the run has calls at one timestep with latents of their own that nobody told apart.
+    """
+
+    run: int
+    step: int
+    evaluation: int
+    branch: Branch
+    new_run: bool
+    new_evaluation: bool
+    new_batch: bool
+    changed: frozenset[str]
+    windowed: bool
+
+
+@dataclass(eq=False)
+class Branch:
+    """A guidance branch of a run.
+
+    Attributes:
+        label: its name or number; ``again``: counts passes of a step that go by one name.
+        marks: of the tensors of its latest call, by argument; ``plain``: its other arguments.
+        prints, layout: numbers of the conditioning that it was first seen with.
+        inputs: numbers of what its blocks take in besides the stream, as last computed.
+        turns: how often it was called again; ``moves``: how often each argument was another one then.
+    """
+
+    label: Hashable
+    batch: int
+    again: int = 0
+    marks: dict[str, list[Mark]] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict)
+    prints: Prints | None = None
+    layout: dict[str, tuple[int, list[Any]]] = field(default_factory=dict)
+    inputs: Prints | None = None
+    turns: int = 0
+    moves: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def name(self) -> Hashable:
+        return (self.label, self.again) if self.again else self.label
+
+    def same_objects(self, conditioning: Conditioning) -> set[str]:
+        """Names of the arguments that are the very tensors of its latest call."""
+        found = set()
+        for name, tensors in conditioning.tensors.items():
+            marks = self.marks.get(name, ())
+            if len(marks) == len(tensors) and all(m.is_of(t) for m, t in zip(marks, tensors, strict=True)):
+                found.add(name)
+        return found
+
+    def is_exactly(self, conditioning: Conditioning) -> bool:
+        """Whether identity shows that it is this branch's conditioning."""
+        return bool(self.marks) and self.plain == conditioning.plain and self.marks.keys() == conditioning.tensors.keys() \
+            and len(self.same_objects(conditioning)) == len(conditioning.tensors)  # fmt: skip
+
+    def likeness(self, conditioning: Conditioning, prints: Prints | None) -> tuple[bool, int]:
+        """Whether all tensors that can be compared are equal to its own; how many arguments are, plain ones too."""
+        same = self.same_objects(conditioning)
+        if prints is not None and prints.rows is not None and self.prints is not None and self.prints.rows is not None:
+            for name, (row, forms) in conditioning.layout.items():
+                own_row, own_forms = self.layout.get(name, (0, None))
+                theirs = self.prints.rows[own_row : own_row + len(forms)]
+                if own_forms == forms and theirs == prints.rows[row : row + len(forms)]:
+                    same.add(name)
+        wanted = conditioning.layout.keys() | self.layout.keys()
+        plain = sum(self.plain.get(name) == value for name, value in conditioning.plain.items())
+        return bool(wanted) and wanted <= same, 2 * len(same) + plain
+
+    def take(self, conditioning: Conditioning, gone: Callable[[Mark], None]) -> frozenset[str]:
+        """Remember this call's arguments; the names of those that have changed, without numbers, and without such
+        as change every time."""
+        same = self.same_objects(conditioning)
+        changed = (conditioning.tensors.keys() | self.marks.keys()) - same
+        plain = {n for n in conditioning.plain.keys() | self.plain.keys() if conditioning.plain.get(n) != self.plain.get(n)}
+        known = bool(self.marks) or bool(self.plain)
+        for name, tensors in conditioning.tensors.items():
+            if name in same:
+                for mark in self.marks[name]:
+                    mark.age += 1
+            else:
+                self.marks[name] = [Mark(t, gone) for t in tensors]
+        for name in self.marks.keys() - conditioning.tensors.keys():
+            del self.marks[name]
+        self.plain = conditioning.plain
+        if not known:
+            return frozenset()
+        self.turns += 1
+        self.moves.update(changed | plain)
+        moving = {n for n, moves in self.moves.items() if moves == self.turns and moves > 1}
+        return frozenset((changed | plain) - moving - conditioning.numbers)
+
+
+class Clock:
+    """Finds a call's place in its run.
+
+    What is told is believed. Else a schedule whose timesteps are the ones that arrive says which step it is. Else a
+    timestep that moves on is the next step, and one that turns back, another shape, or a latent that can't come from
+    the step before begins a new run. The same timestep again is another pass of the step if the latent is the same, or
+    its conditioning new; another evaluation if the latent has moved on a little; and else a window of its own, of which
+    nobody has told.
+
+    Attributes:
+        step, evaluation: of the latest call.
+        sample: of the step's latent, to compare with.
+        entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
+            ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
+        called: branches that were called at this evaluation; ``expected``: at the one before.
+    """
+
+    def __init__(self) -> None:
+        self.run = -1
+        self.told_run: Hashable = None
+        self.forget()
+
+    def forget(self) -> None:
+        """The next call starts a new run."""
+        self.step, self.evaluation, self.direction = -1, 0, 0
+        self.time: Time | None = None
+        self.stride = 0.0
+        self.latents: Latents | None = None
+        self.sample: Tensor | None = None
+        self.schedule: Schedule | None = None
+        self.ignored: Schedule | None = None
+        self.entry: Entry | None = None
+        self.length: int | None = None
+        self.strayed = False
+        self.branches: list[Branch] = []
+        self.called: list[Branch] = []
+        self.expected = 0
+        self.windowed = False
+
+    def observe(self, e: Evidence, gone: Callable[[Mark], None]) -> Position:
+        """Take in one call; ``gone`` is told of conditioning that nobody holds any more."""
+        told, new_run = e.told, self._starts_run(e)
+        if new_run:
+            self.forget()
+            self.run += 1
+        kind = "step" if new_run or told.step not in (None, self.step) else self._kind(e)
+        if kind == "step":
+            self._move(e, new_run)
+        elif kind != "pass":
+            self.evaluation += 1
+            self.windowed = self.windowed or kind == "window"
+            if self.entry is not None:
+                following = self.entry.next(e.time)
+                self.entry = following if following is not None and following.evaluates else self.entry
+        if told.run not in (None, SAME):
+            self.told_run = told.run
+        first = kind != "pass"
+        if first:
+            self.expected = len(self.called) if kind == "step" else self.expected
+            self.called, self.time, self.latents = [], e.time, e.latents
+        branch = self._branch(e)
+        new_batch = branch.batch != e.latents.batch
+        branch.batch = e.latents.batch
+        self.called.append(branch)
+        changed = branch.take(e.conditioning, gone)
+        return Position(self.run, self.step, self.evaluation, branch, new_run, first, new_batch, changed, self.windowed)
+
+    # -- run and step --------------------------------------------------------------------------------------------
+
+    def _starts_run(self, e: Evidence) -> bool:
+        told = e.told
+        if self.time is None or self.latents is None:
+            return True
+        if told.run is not None:
+            return told.run is not SAME and told.run != self.told_run
+        if told.step is not None:
+            return told.step < self.step
+        if e.latents.shape != self.latents.shape:
+            return True
+        if e.schedule is not None and e.schedule not in (self.schedule, self.ignored):
+            if e.schedule.start(e.time) is not None:
+                return True
+            self.ignored = e.schedule
+        if e.time.same_as(self.time):
+            return False
+        if self.entry is not None and self.entry.next(e.time) is not None:
+            return e.likeness is not None and e.likeness.far(FAR_ON_SCHEDULE)
+        back = self.direction != 0 and e.time.after(self.time) == -self.direction
+        return back or (e.likeness is not None and e.likeness.far(FAR))
+
+    def _move(self, e: Evidence, new_run: bool) -> None:
+        """The call is the first of another step."""
+        self.evaluation = 0
+        if new_run:
+            self.schedule = e.schedule
+            self.entry = None if e.schedule is None else e.schedule.start(e.time)
+            self.length = None if self.entry is None else self.entry.schedule.length(self.entry)
+        else:
+            assert self.time is not None
+            self.direction = self.direction or e.time.after(self.time)
+            self.stride = abs(e.time.high - self.time.high) or abs(e.time.mean - self.time.mean)
+            if self.entry is not None:
+                self.entry = self.entry.next(e.time)
+                if self.entry is None:
+                    self.length, self.strayed = None, True
+        self.step = e.told.step if e.told.step is not None else self.step + 1
+
+    def _kind(self, e: Evidence) -> str:
+        """What a call is that isn't told to be of another step, nor of another run."""
+        assert self.time is not None
+        if e.told.step is None and not e.time.same_as(self.time):
+            return "step"
+        if e.label is not None and all(b.label != e.label for b in self.called):
+            return "pass"
+        like = e.likeness or Likeness()
+        if like.same or like.is_pass:
+            return "pass"
+        if like.far():
+            return "window"
+        known = any(b.likeness(e.conditioning, e.prints)[0] for b in self.called)
+        if e.label is None and e.conditioning.layout and not known:
+            return "pass"
+        if self.entry is None or e.told.step is not None:
+            return "evaluation"
+        following = self.entry.next(e.time)
+        if following is None:  # the schedule has no second evaluation here
+            return "window"
+        return "evaluation" if following.evaluates else "step"
+
+    # -- branch --------------------------------------------------------------------------------------------------
+
+    def _branch(self, e: Evidence) -> Branch:
+        free = [b for b in self.branches if b not in self.called]
+        if e.label is not None:
+            label, again = e.label, sum(b.label == e.label for b in self.called)
+            found = next((b for b in free if (b.label, b.again) == (label, again)), None)
+        else:
+            label, again = len(self.branches), 0
+            alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in self.branches]
+            exact = any(equal for _, equal, _ in alike)  # then another's place isn't taken
+            known = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if b in free and (equal or not exact)]
+            found = max(known, default=(0, 0, None))[2]
+        if found is None:
+            prints = e.prints or Prints(e.conditioning.compared)
+            found = Branch(label, e.latents.batch, again, prints=prints, layout=e.conditioning.layout)
+            self.branches.append(found)
+        return found
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run seems to have come to its end: one more stride would lead beyond the last timestep."""
+        if self.time is None or self.step < 1:
+            return False
+        left = self.time.high if self.direction < 0 else (1 if self.time.high <= 1 else 1000) - self.time.high
+        return left <= 1.5 * self.stride
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many branches were called at this step as at the one before."""
+        return len(self.called) >= self.expected
+

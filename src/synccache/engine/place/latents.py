@@ -1,0 +1,99 @@
+"""The latent of a call beside that of the step: the same, a pass of it, moved on a little, or another picture's."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..anatomy import tensors_in, version
+
+SAMPLES = 2048
+FEW = 16  # so few elements tell nothing
+# Below this correlation one latent is no step of a sampler away from the other; on a schedule that goes on as it says,
+# less is believed: samplers that renew their noise move far.
+FAR, FAR_ON_SCHEDULE = 0.5, 0.2
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How a latent differs from another.
+
+    Attributes:
+        changed: share of the elements that differ; 0: it is the same.
+        correlation: of those that differ. What never moves (a reference picture in channels of its own) says nothing.
+        zeroed: share of those that are 0 in one of the two.
+    """
+
+    changed: float = 0.0
+    correlation: float = 1.0
+    zeroed: float = 0.0
+
+    @property
+    def same(self) -> bool:
+        return self.changed == 0
+
+    @property
+    def is_pass(self) -> bool:
+        """Whether it is the same noise beside another reference: a further pass of the same step."""
+        return self.changed < 1 and self.zeroed > 0.9
+
+    def far(self, limit: float = FAR) -> bool:
+        return not self.same and self.correlation < limit
+
+
+class Latents:
+    """The latent that a call carries, a tensor or a list of tensors.
+
+    Attributes:
+        shape: what makes another run when it changes: everything but the batch size.
+        batch: number of samples.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.tensors = tensors_in(value)
+        self.listed = not isinstance(value, Tensor)  # then each tensor is a sample
+        self.versions = [version(t) for t in self.tensors]
+        first = self.tensors[0]
+        self.shape: Hashable = tuple(first.shape[1:] if first.ndim > 2 and not self.listed else first.shape)
+        self.batch = len(self.tensors) if self.listed else first.shape[0]
+
+    def let_go(self) -> None:
+        """Keep no tensor alive any more; whether another call's are the same then shows by value only."""
+        self.tensors = []
+
+    def is_seen(self, before: Latents) -> bool:
+        """Whether it is the very same data, as far as that shows without reading it."""
+        pairs = list(zip(self.tensors, before.tensors, strict=False))
+        if len(self.tensors) != len(before.tensors) or None in self.versions or self.versions != before.versions:
+            return False
+        return all(a is b or (a.data_ptr() == b.data_ptr() and a.stride() == b.stride() and a.shape == b.shape
+                              and a.dtype is b.dtype and a.device == b.device) for a, b in pairs)  # fmt: skip
+
+    def sample(self) -> Tensor:
+        """[n] float32, at most ``SAMPLES`` elements of the first sample, for ``compared``: a copy."""
+        first = self.tensors[0].detach()
+        flat = (first[0] if first.ndim > 2 and not self.listed else first).reshape(-1)
+        stride = -(-flat.numel() // SAMPLES)
+        return flat[:: stride + (stride % 2 == 0)].to(torch.float32, copy=True)
+
+
+def compared(now: Tensor, before: Tensor) -> Tensor:
+    """[5] sums over two samples [n], which ``likeness`` reads: of what has changed."""
+    changed = (now != before).float()
+    a, b = now * changed, before * changed
+    product = a * b
+    return torch.stack([changed, product, a * a, b * b, changed * (product == 0)]).sum(1)
+
+
+def likeness(sums: Sequence[float], count: int) -> Likeness:
+    """What ``compared`` found, of ``count`` elements; not-a-number counts as far."""
+    changed, product, a, b, zeroed = sums
+    if changed == 0:
+        return Likeness()
+    size = (a * b) ** 0.5
+    correlation = 1.0 if count < FEW else product / size if size > 0 else 0.0
+    return Likeness(changed / count, correlation if correlation == correlation else -1.0, zeroed / changed)

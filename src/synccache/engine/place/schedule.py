@@ -1,0 +1,112 @@
+"""A scheduler's timesteps as evidence of where a call stands, for as long as they are the ones that arrive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# The transformer may get the scheduler's timesteps scaled to 0..1, or counted from the other end.
+_SCALES: tuple[Callable[[float], float], ...] = (
+    lambda t: t,
+    lambda t: t / 1000,
+    lambda t: 1 - t / 1000,
+    lambda t: 1 - t,
+)
+
+
+@dataclass(frozen=True)
+class Time:
+    """The timesteps that one call carries: highest, mean and lowest of them; ``rounding``: of their dtype, relative."""
+
+    high: float
+    mean: float
+    low: float
+    rounding: float = 0.0
+
+    def same_as(self, other: Time) -> bool:
+        return (self.high, self.mean, self.low) == (other.high, other.mean, other.low)
+
+    def after(self, other: Time) -> int:
+        """1 where it is higher than ``other``, -1 where lower, 0 where neither; rows that never move don't count."""
+        difference = self.high - other.high or self.mean - other.mean or self.low - other.low
+        return (difference > 0) - (difference < 0)
+
+
+class Schedule:
+    """The timesteps of a scheduler.
+
+    A run is at an ``entry`` of it: an index into its timesteps, how these are scaled, and whether a call's highest or
+    lowest timestep is the one that counts.
+
+    Args:
+        timesteps: in the order in which they are sampled.
+        order: calls of the model a step; with 2 a repeated timestep (Heun) is another evaluation of its step.
+    """
+
+    def __init__(self, timesteps: list[float], order: int = 1) -> None:
+        self.timesteps = timesteps
+        twice = [order > 1 and i > 0 and t == timesteps[i - 1] for i, t in enumerate(timesteps)]
+        self.evaluates = twice
+        self.total = len(timesteps) - sum(twice)
+
+    def start(self, time: Time) -> Entry | None:
+        """Where a run stands that begins at ``time``: at or near the schedule's start."""
+        found = []
+        for scale in _SCALES:
+            scaled = [scale(t) for t in self.timesteps]
+            for high in (True, False) if time.high != time.low else (True,):
+                own = time.high if high else time.low
+                near = min(range(len(scaled)), key=lambda i: abs(scaled[i] - own), default=None)  # noqa: B023
+                if near is not None and _is_near(scaled[near], own, scaled, time.rounding):
+                    found.append(Entry(self, near, scale, high))
+        return min(found, key=lambda entry: entry.index, default=None)
+
+    def length(self, entry: Entry) -> int:
+        """Number of steps of a run that begins at ``entry``."""
+        return self.total - sum(not twice for twice in self.evaluates[: entry.index])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A place in a schedule."""
+
+    schedule: Schedule
+    index: int
+    scale: Callable[[float], float]
+    high: bool
+
+    def next(self, time: Time) -> Entry | None:
+        """The entry after this one, if that is what ``time`` says; None otherwise."""
+        index, timesteps = self.index + 1, self.schedule.timesteps
+        if index >= len(timesteps):
+            return None
+        scaled, own = self.scale(timesteps[index]), time.high if self.high else time.low
+        ends = (self.scale(timesteps[0]), self.scale(timesteps[-1]))
+        return Entry(self.schedule, index, self.scale, self.high) if _is_near(scaled, own, ends, time.rounding) else None
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether it is a second evaluation of the step before it."""
+        return self.schedule.evaluates[self.index]
+
+
+def _is_near(scaled: float, own: float, all_of_them: Any, rounding: float) -> bool:
+    tolerance = min(1e-3 * max(map(abs, all_of_them), default=1.0), 0.5)
+    return abs(scaled - own) <= max(tolerance, rounding * abs(own))
+
+
+def timesteps_of(pipeline: Any) -> Any:
+    """The timesteps of a pipeline's scheduler: another object when it was set anew. None where nobody has set any."""
+    scheduler = getattr(pipeline, "scheduler", None)
+    if getattr(scheduler, "num_inference_steps", 0) is None:  # as made, with a thousand timesteps
+        return None
+    return getattr(scheduler, "timesteps", None)
+
+
+def schedule_of(pipeline: Any, timesteps: Any) -> Schedule | None:
+    """``timesteps``, which are those of the pipeline's scheduler, as a schedule."""
+    if timesteps is None:
+        return None
+    values = timesteps.tolist() if hasattr(timesteps, "tolist") else timesteps
+    return Schedule([float(t) for t in values], getattr(pipeline.scheduler, "order", 1)) if len(values) else None

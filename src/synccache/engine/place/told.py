@@ -1,0 +1,64 @@
+"""What a caller tells of where its calls belong. It is never second-guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...errors import InputError
+
+SAME = object()  # as ``run``: the run of the call before, whatever speaks against it
+_TOLD: ContextVar[Mapping[int, Told]] = ContextVar("synccache_told")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is told of the calls inside a ``with handle.at(...)``; None: nothing.
+
+    Attributes:
+        step: index of the denoising step, from 0.
+        total: number of steps of the run.
+        branch: name of the guidance branch.
+        window: which piece of a longer video, or tile of a larger picture: each has a state of its own.
+        run: another value than before starts a new run, the same one goes on with it.
+        request: whose generation it is: each has a state of its own.
+    """
+
+    step: int | None = None
+    total: int | None = None
+    branch: Hashable = None
+    window: Hashable = None
+    run: Hashable = None
+    request: Hashable = None
+
+
+NOTHING = Told()
+
+
+def told_to(listener: Any) -> Told:
+    """What is told at present to ``listener``, an engine."""
+    told = _TOLD.get(None)
+    return NOTHING if told is None else told.get(id(listener), NOTHING)
+
+
+@contextmanager
+def telling(listener: Any, **given: Any) -> Iterator[None]:
+    """Tell ``listener`` what is ``given`` and not None, beside what is told around it already.
+
+    Raises:
+        InputError: a step or a total that is no such number.
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    for name, least in (("step", 0), ("total", 1)):
+        value = known.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise InputError(f"{name}={value!r} is no {name} of a run. Give a whole number of at least {least}.")
+    told = _TOLD.get({})
+    token = _TOLD.set({**told, id(listener): replace(told.get(id(listener), NOTHING), **known)})
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)

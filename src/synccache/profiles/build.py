@@ -1,0 +1,72 @@
+"""From what a user asks ``apply`` for to a method with complete settings, profiles and plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import methods
+from ..engine.anatomy import Anatomy
+from ..engine.method import Method
+from ..errors import InputError
+from ..methods.names import is_composed
+from ..methods.settings import COMMON, unknown
+from ..methods.values import check
+from .agreed import agreed
+from .chosen import chosen_plan, chosen_profiles, opened, parted
+from .plan import Plan
+
+
+@dataclass(frozen=True)
+class Built:
+    """A method for one model.
+
+    Attributes:
+        plan: of the segments to merge; None: there is none.
+        settings: complete, the engine's included; ``plan`` and ``profile`` as the user gave them.
+    """
+
+    method: Method
+    plan: Plan | None
+    settings: Mapping[str, Any]
+
+
+def build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, scheduler: str | None) -> Built:
+    """Make a method for a model.
+
+    Args:
+        method: a name, also a composed one, or a ``Method`` composed by hand.
+        given: the settings that the user gave.
+        scheduler: the class name of the pipeline's, if there is one.
+
+    Raises:
+        InputError: the method or a setting is unknown, a value can't be used, or a profile doesn't belong here.
+    """
+    if isinstance(method, Method):
+        return _by_hand(method, given, anatomy, scheduler)
+    if not isinstance(method, str):
+        raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
+    recipe, plan = methods.find(method), None
+    settings = methods.complete(recipe, given, anatomy.name, len(anatomy.blocks))
+    as_given: dict[str, Any] = {name: given.get(name) for name in ("plan", "profile") if name in settings}
+    profiles = opened(settings.get("profile"))
+    if "plan" in recipe.settings:
+        plans, profiles = parted(profiles, recipe.settings)
+        settings["plan"] = plan = chosen_plan([*opened(settings["plan"]), *plans], anatomy, scheduler)
+    if "profile" in recipe.settings:
+        found = chosen_profiles(profiles, recipe.name, anatomy, scheduler)
+        settings, found = agreed(recipe.name, settings, given, found)
+        settings["profile"] = found if is_composed(recipe.name) else next(iter(found), None)
+    return Built(recipe.build(settings), plan, {**settings, **as_given})
+
+
+def _by_hand(method: Method, given: Mapping[str, Any], anatomy: Anatomy, scheduler: str | None) -> Built:
+    """A method that the user composed takes the engine's settings and a plan."""
+    valid = {**COMMON, "plan": None}
+    for name, value in given.items():
+        if name not in valid:
+            raise InputError(unknown("setting", name, valid, "beside a composed Method"))
+        check(name, value)
+    plans = opened(given.get("plan"))
+    return Built(method, chosen_plan(plans, anatomy, scheduler) if plans else None, {**valid, **given})

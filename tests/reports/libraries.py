@@ -1,0 +1,260 @@
+"""What libraries do to a model that a cache is on: adapters, quantisation, casting, offloading, sharding, compiling."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import accelerate
+import peft
+import torch
+import torch.distributed as dist
+from diffusers.models.attention_processor import Attention
+from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
+from neighbours import LAYERS, Neighbour, all_of, kind, layers, louder
+from peft import LoraConfig
+from torch import nn
+
+CPU = torch.device("cpu")
+ADAPTED = ["to_q", "to_k", "to_v", "proj_mlp", "proj_out", "ffn.net.2"]
+
+
+# -- adapters ------------------------------------------------------------------------------------------------------
+
+
+def config() -> LoraConfig:
+    torch.manual_seed(7)
+    return LoraConfig(r=2, lora_alpha=16, init_lora_weights=False, target_modules=ADAPTED)
+
+
+def add_adapter(model: nn.Module, name: str = "style") -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # PEFT's, at a second adapter
+        model.add_adapter(config(), adapter_name=name)
+
+
+def add_two(model: nn.Module) -> None:
+    add_adapter(model, "warm")
+    torch.manual_seed(8)
+    add_adapter(model, "cold")
+    for module in model.modules():
+        if hasattr(module, "lora_B"):
+            nn.init.normal_(module.lora_B["cold"].weight)
+    model.set_adapter("warm")
+
+
+def added(model: nn.Module) -> Callable[[], Any]:
+    add_adapter(model)
+    return lambda: model.delete_adapters("style")
+
+
+def unloaded(model: nn.Module) -> Callable[[], Any]:
+    model.unload_lora()
+    return lambda: add_adapter(model)
+
+
+def switched(model: nn.Module) -> Callable[[], Any]:
+    model.set_adapter("cold")
+    return lambda: model.set_adapter("warm")
+
+
+def both(model: nn.Module) -> Callable[[], Any]:
+    model.set_adapters(["warm", "cold"], [0.5, 1.0])
+    return lambda: model.set_adapters(["warm"], [1.0])
+
+
+def disabled(model: nn.Module) -> Callable[[], Any]:
+    model.disable_adapters()
+    return model.enable_adapters
+
+
+def fused(model: nn.Module) -> Callable[[], Any]:
+    model.fuse_lora()
+    return model.unfuse_lora
+
+
+def peft_model(model: nn.Module) -> Callable[[], Any]:
+    """PEFT's own wrapper, which puts its layers into the model itself."""
+    return peft.get_peft_model(model, config()).unload
+
+
+ADAPTERS = [
+    Neighbour(f"peft_{on.__name__}", on, model, before)
+    for model in ("flux", "wan")
+    for on, before in (
+        (added, lambda model: None), (unloaded, add_adapter), (switched, add_two), (both, add_two),
+        (disabled, add_adapter), (fused, add_adapter), (peft_model, lambda model: None),
+    )
+]  # fmt: skip
+
+
+# -- weights in other places and types -----------------------------------------------------------------------------
+
+
+def quantised(model: nn.Module) -> Callable[[], Any]:
+    """Other modules stand in the place of linear layers."""
+    names = LAYERS[kind(model)][1:]
+    before = layers(model)[1:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that this moves to torchao
+        torch.ao.quantization.quantize_dynamic(model, set(names), inplace=True)
+    assert all(a is not b for a, b in zip(before, layers(model)[1:], strict=True))
+    return lambda: [model.set_submodule(n, m) for n, m in zip(names, before, strict=True)]
+
+
+def layerwise_casting(model: nn.Module) -> Callable[[], Any]:
+    model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+
+    def off() -> None:
+        for module in model.modules():
+            if hasattr(module, "_diffusers_hook"):
+                module._diffusers_hook.remove_hook("layerwise_casting", recurse=False)
+        model.to(torch.float32)
+
+    return off
+
+
+def group_offloading(kind: str, **more: int) -> Callable[[nn.Module], Callable[[], Any]]:
+    def on(model: nn.Module) -> Callable[[], Any]:
+        folder = tempfile.TemporaryDirectory()
+        model.enable_group_offload(
+            onload_device=CPU, offload_type=kind, offload_to_disk_path=folder.name, low_cpu_mem_usage=True, **more
+        )
+
+        def off() -> None:
+            registries = [m._diffusers_hook for m in model.modules() if hasattr(m, "_diffusers_hook")]
+            hooks = [r.get_hook("group_offloading") for r in registries]
+            for group in {id(h.group): h.group for h in hooks if h is not None}.values():
+                group.onload_()
+            for registry in registries:
+                registry.remove_hook("group_offloading", recurse=False)
+            folder.cleanup()
+
+        return off
+
+    return on
+
+
+def is_offloaded(model: nn.Module) -> bool:
+    registries = [m._diffusers_hook for m in model.modules() if hasattr(m, "_diffusers_hook")]
+    return any(r.get_hook("group_offloading") is not None for r in registries)
+
+
+def sequential_offloading(model: nn.Module) -> Callable[[], Any]:
+    accelerate.cpu_offload(model, CPU)
+    return lambda: accelerate.hooks.remove_hook_from_module(model, recurse=True)
+
+
+def model_offloading(model: nn.Module) -> Callable[[], Any]:
+    return accelerate.cpu_offload_with_hook(model, CPU)[1].remove
+
+
+@contextmanager
+def one_rank() -> Iterator[None]:
+    """A process group of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sharded(model: nn.Module) -> None:
+    mesh = dist.init_device_mesh("cpu", (1,))
+    names = ("transformer_blocks", "single_transformer_blocks") if kind(model) == "flux" else ("blocks",)
+    for name in names:
+        for block in getattr(model, name):
+            dist.fsdp.fully_shard(block, mesh=mesh)
+    dist.fsdp.fully_shard(model, mesh=mesh)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    return isinstance(model, dist.fsdp.FSDPModule) and all(hasattr(p, "device_mesh") for p in model.parameters())
+
+
+OFFLOADS = [
+    Neighbour("quantise_dynamic", quantised),
+    Neighbour("layerwise_casting", layerwise_casting),
+    Neighbour("group_offloading_blocks", group_offloading("block_level", num_blocks_per_group=2), shows=is_offloaded),
+    Neighbour("group_offloading_leaves", group_offloading("leaf_level"), shows=is_offloaded),
+    Neighbour("sequential_offloading", sequential_offloading, shows=lambda m: next(m.parameters()).is_meta),
+    Neighbour("model_offloading", model_offloading, shows=lambda m: hasattr(m, "_hf_hook")),
+    Neighbour("fully_shard", sharded, shows=is_sharded),
+    Neighbour("fully_shard", sharded, "wan", shows=is_sharded),
+]
+
+
+# -- other code for the same modules -------------------------------------------------------------------------------
+
+
+class Louder(FluxAttnProcessor):
+    def __call__(self, attn: Any, *args: Any, **kwargs: Any) -> Any:
+        return louder(super().__call__(attn, *args, **kwargs))
+
+
+def attention_processors(model: nn.Module) -> Callable[[], Any]:
+    before = model.attn_processors
+    model.set_attn_processor(Louder())
+    return lambda: model.set_attn_processor(before)
+
+
+def fused_projections(model: nn.Module) -> Callable[[], Any]:
+    model.fuse_qkv_projections()
+    return model.unfuse_qkv_projections
+
+
+def are_fused(model: nn.Module) -> bool:
+    found = [m for m in model.modules() if isinstance(m, Attention | FluxAttention)]
+    return bool(found) and all(m.fused_projections for m in found)
+
+
+class Counting:
+    """A compiler backend that runs a graph as it is, and counts how often."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def __call__(self, graph: Any, _: Any) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            self.runs += 1
+            return graph.forward(*args)
+
+        return run
+
+
+BACKEND = Counting()
+
+
+def uncompiled(modules: list[nn.Module]) -> Callable[[], Any]:
+    return lambda: [setattr(m, "_compiled_call_impl", None) for m in modules]
+
+
+def compiled_blocks(model: nn.Module) -> Callable[[], Any]:
+    model.compile_repeated_blocks(backend=BACKEND)
+    return uncompiled(list(model.blocks))
+
+
+def compiled_attention(model: nn.Module) -> Callable[[], Any]:
+    modules = [block.attn1 for block in model.blocks]
+    for module in modules:
+        module.compile(backend=BACKEND)
+    return uncompiled(modules)
+
+
+CODE = [
+    Neighbour("attention_processors", attention_processors),
+    Neighbour("fused_projections", fused_projections, shows=are_fused),
+    Neighbour(
+        "compiled_blocks", compiled_blocks, "wan", shows=lambda model: BACKEND.runs > 0, runs=lambda: BACKEND.runs,
+        refuses=frozenset({"modules"}),
+    ),
+    Neighbour(
+        "compiled_attention", compiled_attention, "wan", shows=lambda model: BACKEND.runs > 0,
+        runs=lambda: BACKEND.runs,
+    ),
+]  # fmt: skip
+LIBRARIES = (*ADAPTERS, *OFFLOADS, *CODE)
+__all__ = ["BACKEND", "LIBRARIES", "Attention", "one_rank"]
