@@ -123,10 +123,12 @@ def still(gate, scope, forecaster, branches):
     with torch.no_grad(), attached(gate, scope, forecaster) as handle:
         outs = []
         for step in range(STEPS):
-            with handle.at(step=step):
-                outs.append(torch.stack([PIPE.transformer(latent, torch.tensor([500.0]), heard) for heard in audio]))
+            outs.append([])
+            for branch, heard in zip(("cond", "uncond"), audio, strict=False):
+                with handle.at(step=step, total=STEPS, branch=branch):
+                    outs[-1].append(PIPE.transformer(latent, torch.tensor([500.0]), heard))
         assert handle.trace.skipped() > 0
-    return max(distance(out, outs[0]) for out in outs)
+    return max(distance(out, first) for step in outs for out, first in zip(step, outs[0], strict=True))
 
 
 class Zero(forecasters.Reuse):

@@ -1,4 +1,4 @@
-"""What a call is given beside the latent: steady arguments, windows, leading tokens, masks."""
+"""What a call is given beside the latent: arguments that are missing or forced, leading tokens, masks."""
 
 import threading
 
@@ -10,48 +10,31 @@ import synccache
 from synccache import Method
 from synccache.forecasters import Reuse
 from synccache.scopes import WholeStack
-from synccache.testing import AddModel, Watching
+from synccache.testing import AddModel, Look, Watching
 
 
-def steps(model, *calls, **anatomy):
-    """(output, decision, reason) of each call (timestep, level, and what its input is more than 20)."""
-    anatomy = synccache.Anatomy("toy", tuple(model.blocks), **anatomy)
-    with synccache.cached(model, listed(0), anatomy=anatomy) as handle:
-        outs = [call(model, t, level, X + sum(more)) for t, level, *more in calls]
-        return [(out, r.decision, r.reason) for out, r in zip(outs, handle.trace, strict=True)]
+@pytest.mark.parametrize(
+    ("name", "given", "text"),
+    [
+        ("timestep", "when", r"AddModel\(hidden_states, timestep, level\) was called without 'when', .* as the timestep"),
+        ("latent", "x", r"was called without 'x', .* as the latent\. Pass anatomy=Anatomy\(\.\.\., latent=\.\.\.\)"),
+        ("latent", "level", r"was called with no tensor as 'level'"),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name_at_the_first_call(name, given, text):
+    model = AddModel()
+    anatomy = synccache.Anatomy("wrong", tuple(model.blocks), **{name: given})
+    with synccache.cached(model, listed(0), anatomy=anatomy), pytest.raises(synccache.InputError, match=text):
+        model(X, torch.tensor([900.0]), 4.0)
+    assert float(model(X, torch.tensor([900.0]), 4.0).detach()[0, 0, 0]) == 44
 
 
-def test_a_steady_argument_that_changes_has_its_step_computed():
-    calls = (1000, 3.5), (900, 3.5), (800, 4), (700, 4)
-    assert [out for out, *_ in steps(AddModel(), *calls)] == [41, 41, 41, 41]
-    found = steps(AddModel(), *calls, steady=("level",))
-    assert [out for out, *_ in found] == [41, 41, 44, 44]
-    assert [f[1:] for f in found[1:]] == [
-        ("skipped", "listed"),
-        ("computed", "new conditioning"),
-        ("skipped", "listed"),
-    ]
-
-
-def test_steady_arguments_are_those_of_each_branch():
-    calls = (1000, 1), (1000, 2), (900, 1), (900, 2), (800, 1), (800, 3), (700, 1), (700, 3)
-    found = steps(AddModel(), *calls, steady=("level",))
-    assert [out for out, *_ in found] == [26, 32, 26, 32, 26, 38, 26, 38]
-    assert [d for _, d, _ in found] == ["computed"] * 2 + ["skipped"] * 3 + ["computed"] + ["skipped"] * 2
-
-
-def test_an_argument_that_nobody_gives_is_steady():
-    assert [d for _, d, _ in steps(AddModel(), (1000, 1), (900, 1), steady=("text",))] == ["computed", "skipped"]
-
-
-def test_windows_of_a_longer_video_are_computed_until_the_next_run():
-    calls = (1000, 1), (1000, 2, 1), (900, 3, 1), (900, 4), (800, 5), (1000, 1), (900, 9)
-    with pytest.warns(synccache.Notice, match="windows of a longer video") as seen:
-        found = steps(AddModel(), *calls, windows=True)
-    assert [out for out, *_ in found] == [26, 33, 39, 44, 50, 26, 26]
-    assert [r for *_, r in found][1:5] == ["window"] * 4 and found[-1][1] == "skipped"
-    assert len(seen) == 1
-    assert [out for out, *_ in steps(AddModel(), *calls)][2:4] != [39, 44]  # as guidance branches they'd be mixed up
+@pytest.mark.parametrize("time", [1000, 1000.0, [1000.0, 0.0], torch.tensor(1000), torch.tensor([[1000.0], [0.0]])])
+def test_timesteps_come_as_numbers_lists_and_tensors(time):
+    model = AddModel()
+    with torch.no_grad(), synccache.cached(model, listed(0)) as handle:
+        model(X, time, torch.tensor(4.0))
+        assert handle.trace.records[0].timestep == 1000
 
 
 def test_what_the_anatomy_forces_goes_before_what_the_caller_says():
@@ -84,12 +67,13 @@ def test_tokens_ahead_of_the_video_are_counted_anew_for_each_call():
     anatomy = synccache.Anatomy(
         "toy", tuple(model.blocks), grid=lambda _: (1, 1, 1), ahead=lambda bound: bound["hidden_states"].shape[1] - 1
     )
-    method = Method(Watching(frozenset({0}), probe=1), WholeStack(absorb=False), Reuse())
-    with synccache.cached(model, method, anatomy=anatomy) as handle:
+    probes = []
+    look = Look(lambda found: probes.append(found.tap("probe").now.flatten().tolist()))
+    method = Method(Watching(frozenset({0}), look), WholeStack(absorb=False), Reuse())
+    with synccache.cached(model, method, anatomy=anatomy):
         for tokens in (2, 5):
             call(model, 1000, 4, torch.arange(3.0 * tokens).reshape(1, tokens, 3))
-            (kept,) = handle.engine.session().kept.values()
-            assert kept.before.flatten().tolist() == [3.0 * tokens - 3 + i + 4 for i in range(3)]
+    assert probes == [[3.0 * tokens - 3 + i + 4 for i in range(3)] for tokens in (2, 5)]
 
 
 def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users():
@@ -103,12 +87,11 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
     def given(bound):
         return bound["level"] / 10 * torch.ones(1, 1, 1, 2)
 
-    class Look(Watching):
-        def measure(self, found):
-            seen.setdefault(threading.current_thread().name, []).append(found.mask.tolist())
+    def show(found):
+        seen.setdefault(threading.current_thread().name, []).append(found.mask.tolist())
 
     anatomy = synccache.Anatomy("toy", tuple(model.blocks), grid=grid, mask=given)
-    method = Method(Look(frozenset({0}), probe=1), WholeStack(absorb=False), Reuse())
+    method = Method(Watching(frozenset({0}), Look(show)), WholeStack(absorb=False), Reuse())
     with synccache.cached(model, method, anatomy=anatomy) as handle:
 
         def work(level):

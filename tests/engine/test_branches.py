@@ -1,10 +1,8 @@
-"""Guidance branches, requests and threads: told apart, and decided for."""
-
-import threading
+"""Guidance branches: told apart by name, conditioning, latent, plain arguments, order; and decided for."""
 
 import pytest
 import torch
-from calls import EVERY_3, X, call, listed
+from calls import EVERY_3, Echo, X, call, decisions, echo, listed, picture, prompt, seen
 
 import synccache
 from synccache import Method
@@ -12,6 +10,23 @@ from synccache.forecasters import Reuse
 from synccache.gates import Interval
 from synccache.scopes import Segments
 from synccache.testing import AddModel, Pipeline, Video, WanModel_S2V, s2v_inputs
+
+TIMES = (1000, 900, 800, 700)
+
+
+def told_apart(passes, model=None, every=None):
+    """Branch by step of the trace of ``Echo``, called at each step with each of ``passes``: (number, arguments).
+
+    All steps but the first are filled in. Whatever a pass was called with at the first step has to come back.
+    """
+    model = Echo() if model is None else model
+    with synccache.cached(model, listed(0)) as handle:
+        x, found = picture(1, number=0), []
+        for step, t in enumerate(TIMES):
+            for number, arguments in every(step) if every else passes:
+                found.append(echo(model, t, x, **arguments) == number)
+        assert all(found), found
+        return [[r.branch for r in handle.trace if r.step == step] for step in range(len(TIMES))]
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -31,12 +46,98 @@ def test_guidance_branches_are_kept_apart(batched, batch):
     torch.testing.assert_close(*videos, rtol=1e-4, atol=1e-5)
 
 
-def test_branches_do_not_share_anchors():
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("anew", [False, True])
+def test_conditioning_tells_whatever_the_order_of_the_calls(count, anew):
+    """By identity, or by equal values in new tensors."""
+    kept = [prompt(number) for number in range(1, count + 1)]
+
+    def every(step):
+        numbers = list(range(1, count + 1))
+        for number in numbers[step % count :] + numbers[: step % count]:
+            yield number, {"prompt": prompt(number) if anew else kept[number - 1]}
+
+    found = told_apart(None, every=every)
+    assert [sorted(branches) for branches in found] == [list(range(count))] * 4
+
+
+def test_prompts_of_another_length_and_dtype_are_told_apart_too():
+    short, long, half = prompt(1), torch.ones(1, 9, 2), prompt(1).double()
+    passes = [(1, {"prompt": p}) for p in (short, long, half)]
+    assert told_apart(passes) == told_apart(None, every=lambda _: passes) == [[0, 1, 2]] * 4
+
+
+def test_a_flag_tells_passes_of_the_same_conditioning_apart():
+    """Perturbed attention, skipped layers: the conditional pass once more."""
+    text = prompt(1)
+    both = [(1, {"prompt": text}), (10, {"prompt": text, "flag": True})]
+    assert told_apart(both) == [[0, 1]] * 4
+    assert told_apart(None, every=lambda step: both if step < 2 else both[::-1]) == [[0, 1]] * 2 + [[1, 0]] * 2
+
+
+class Perturbed(Echo):
+    """Knows by what was set on it which pass a call is."""
+
+    shift = 0.0
+
+    def forward(self, hidden_states, timestep, prompt=None):
+        return super().forward(hidden_states, timestep, prompt + self.shift)
+
+
+def test_where_nothing_tells_the_order_of_the_calls_does():
+    model, text, found = Perturbed(), prompt(1), []
+    with synccache.cached(model, listed(0)) as handle:
+        for t in TIMES:
+            for model.shift in (0.0, 4.0, 2.0):
+                found.append(echo(model, t, picture(1), text))
+    assert found == [1, 5, 3] * 4 and [r.branch for r in handle.trace] == [0, 1, 2] * 4
+
+
+class ToVideo(Echo):
+    """Takes reference channels behind the latent's own, and adds their mean."""
+
+    def forward(self, hidden_states, timestep, prompt=None):
+        latent, reference = hidden_states.chunk(2, dim=1)
+        return super().forward(latent, timestep, None if prompt is None else prompt + reference.mean())
+
+
+@pytest.mark.parametrize("text", [None, prompt(0)])
+def test_a_latent_with_zeroed_reference_channels_is_another_pass_and_no_evaluation(text):
+    model, reference = ToVideo(), torch.full((1, 64, 3), 4.0)
+    with synccache.cached(model, listed(0)) as handle, torch.no_grad():
+        for step, t in enumerate(TIMES):
+            latent = picture(1) * 0.9**step
+            for behind in (reference, torch.zeros_like(reference)):
+                both = torch.cat([latent, behind], dim=1)
+                out = model(both, torch.tensor([float(t)]), text) - latent
+                assert float(out[0, -1, 0]) / 7 == (0 if text is None else float(behind.mean()))
+        assert seen(handle, "step", "evaluation") == [(step, 0) for step in range(4) for _ in range(2)]
+        assert decisions(handle) == "##......" and {r.branch for r in handle.trace} == {0, 1}
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_the_number_of_passes_may_change_during_a_run(anew):
+    """Guidance that ends early, a third pass that comes later; the unconditional one first."""
+    model, kept = Echo(), [prompt(number) for number in (2, 1, 3)]
+    plan = [(2, 1), (2, 1), (1,), (1,), (2, 1, 3), (2, 1, 3)]
+    with synccache.cached(model, listed(0)) as handle:
+        for step, numbers in enumerate(plan):
+            for number in numbers:
+                text = prompt(number) if anew else kept[(2, 1, 3).index(number)]
+                assert echo(model, 1000 - 100 * step, picture(1), text) == number
+        found = [[r.branch for r in handle.trace if r.step == step] for step in range(6)]
+        assert found == [[0, 1], [0, 1], [1], [1], [0, 1, 2], [0, 1, 2]]
+        assert decisions(handle) == "##" + ".." + "." + "." + "..#" + "..."
+
+
+def test_a_branch_that_was_away_is_computed_when_it_comes_back():
+    """Guidance intervals: what the branch has stored is older than the last computed step."""
     model = AddModel()
-    with synccache.cached(model, listed(0)):
-        assert [call(model, 1000, 1), call(model, 1000, 2)] == [26, 32]
-        assert [call(model, 900, 1), call(model, 900, 2)] == [26, 32]
-        assert [call(model, 800, 2), call(model, 800, 1)] == [32, 26]  # the conditioning tells, not the order
+    with synccache.cached(model, listed(0, 2)):
+        call(model, 1000, 1), call(model, 1000, 2)
+        call(model, 900, 1), call(model, 900, 2)
+        call(model, 800, 1)  # computed without the second branch
+        assert [call(model, 700, 1), call(model, 700, 7)] == [26, 62]
 
 
 def test_one_decision_serves_all_branches_and_the_first_decides():
@@ -53,103 +154,35 @@ def test_one_decision_serves_all_branches_and_the_first_decides():
 
 
 def test_separate_decisions():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, "synccache", threshold=0.3, branches="separate") as handle:
-        pipe()
-        assert all(r.decides for r in handle.trace)
-        assert all(r.error is not None for r in handle.trace if r.step > 1)
-        assert len(handle.engine.session().kept) == 2
-        assert handle.trace.computed() + handle.trace.skipped() == len({r.step for r in handle.trace})
+    pipe, held = Pipeline(Video()), {}
+    for branches in ("shared", "separate"):
+        with synccache.cached(pipe, "synccache", threshold=0.3, branches=branches) as handle:
+            pipe()
+            held[branches] = handle.trace.probe_bytes_peak
+    assert all(r.decides for r in handle.trace)
+    assert all(r.error is not None for r in handle.trace if r.step > 1)
+    assert held["separate"] == 2 * held["shared"]  # each looks back at a probe of its own
+    assert handle.trace.computed() + handle.trace.skipped() == len({r.step for r in handle.trace})
 
 
-def test_a_branch_that_was_away_is_computed_when_it_comes_back():
-    """Guidance intervals: what the branch has stored is older than the last computed step."""
-    model = AddModel()
-    with synccache.cached(model, listed(0, 2)):
-        call(model, 1000, 1), call(model, 1000, 2)
-        call(model, 900, 1), call(model, 900, 2)
-        call(model, 800, 1)  # computed without the second branch
-        assert [call(model, 700, 1), call(model, 700, 7)] == [26, 62]
-
-
-def test_branches_are_named_by_diffusers_cache_context():
-    from contextlib import contextmanager
-
-    class Named(AddModel):
-        @contextmanager
-        def cache_context(self, name):
-            yield
-
-    model = Named()
-    with synccache.cached(model, listed(0)) as handle:
-        for t, names in ((1000, ("cond", "uncond")), (900, ("uncond", "cond"))):
-            for name in names:
-                with model.cache_context(name):
-                    call(model, t, 1 if name == "cond" else 2)
-        assert [r.branch for r in handle.trace] == ["cond", "uncond", "uncond", "cond"]
-
-
-def test_branches_are_named_by_comfyui():
-    class Comfy(AddModel):
-        def forward(self, hidden_states, timestep, level, transformer_options):
-            return super().forward(hidden_states, timestep, level)
-
-    model = Comfy()
-    with torch.no_grad(), synccache.cached(model, listed(0)) as handle:
-        outs = []
-        for t, order in ((1000.0, "ab"), (900.0, "ba")):
-            for uuid in order:
-                level = torch.tensor(float("ab".index(uuid) + 1))
-                outs.append(float(model(X.clone(), torch.tensor([t]), level, {"uuids": [uuid]})[0, 0, 0]))
-        assert [r.branch for r in handle.trace] == [("a",), ("b",), ("b",), ("a",)]
-        assert outs == [26, 32, 32, 26]
-
-
-def test_requests_are_kept_apart():
+def test_a_changed_number_of_samples_is_the_branchs_own():
     model = AddModel()
     with synccache.cached(model, listed(0)) as handle:
-
-        def step(request, t, level):
-            with handle.request(request):
-                return call(model, t, level)
-
-        assert [step("a", 1000, 1), step("b", 800, 2), step("a", 900, 5), step("b", 700, 5)] == [26, 32, 26, 32]
-        assert handle.trace.runs == [("a", 0), ("b", 0)]
-        handle.forget_request("a")
-        assert step("a", 850, 5) == 50 and step("b", 600, 5) == 32
-
-
-def test_threads_with_requests_of_their_own():
-    model, out = AddModel(), {}
-    with synccache.cached(model, listed(0)) as handle:
-
-        def work(name, level):
-            with handle.request(name):
-                out[name] = [call(model, t, level if t == 1000 else 0) for t in (1000, 900, 800, 700)]
-
-        threads = [threading.Thread(target=work, args=(i, i)) for i in range(1, 5)]
-        [t.start() for t in threads]
-        [t.join() for t in threads]
-    assert out == {i: [20 + 6 * i] * 4 for i in range(1, 5)}
+        call(model, 1000, 1), call(model, 1000, 2, X.repeat(2, 1, 1))
+        assert [call(model, 900, 1), call(model, 900, 2, X.repeat(2, 1, 1))] == [26, 32]
+        assert decisions(handle) == "##.."
 
 
 def test_s2v_clips_of_another_length_and_two_sequential_branches():
     model = WanModel_S2V().eval()
     with torch.no_grad(), synccache.cached(model, EVERY_3) as handle:
         for clip in range(3):
-            inputs = s2v_inputs(seed=clip, motion=clip > 0)
-            silent = torch.zeros_like(inputs.audio_input)
+            given = s2v_inputs(seed=clip, motion=clip > 0)
+            silent = torch.zeros_like(given.audio_input)
             for t in torch.linspace(1000, 100, 12).tolist():
-                for audio in (inputs.audio_input, silent):
-                    model(
-                        inputs.x,
-                        torch.tensor([t]),
-                        inputs.context,
-                        None,
-                        audio,
-                        inputs.ref_latents,
-                        inputs.motion_latents,
-                    )
+                for audio in (given.audio_input, silent):
+                    more = (given.context, None, audio, given.ref_latents, given.motion_latents)
+                    model(given.x, torch.tensor([t]), *more)
         assert len(handle.trace.runs) == 3
         for run in range(3):
             assert handle.trace.decisions(run) == ["computed", "skipped", "skipped"] * 4

@@ -95,7 +95,7 @@ def test_one_region_computed_and_another_filled():
     class Half(Listed):
         def decide(self, state, step, seen):
             decision, state = super().decide(state, step, seen)
-            return Decision(decision.action, "half", plan={"blocks 2-2": Action.COMPUTE}), state
+            return Decision(decision.action, "half", actions={"blocks 2-2": Action.COMPUTE}), state
 
     model = AddModel()
     anatomy = synccache.Anatomy("toy", tuple(model.blocks), sites=(1,))

@@ -48,7 +48,7 @@ def test_the_mask_reaches_the_probe_of_the_video_tokens_only():
     mask[:2, :2] = 1
     for name, given in (("none", None), ("person", mask), ("all", torch.ones(4, 4)), ("background", 1 - mask)):
         inputs = s2v_inputs()
-        with torch.no_grad(), synccache.cached(model, "synccache", mask=given, mask_weight=3.0) as handle:
+        with torch.no_grad(), synccache.cached(model, "synccache", mask=given, mask_weight=3.0, steps=20) as handle:
             for i, t in enumerate((500.0, 499.99, 499.98)):
                 x = inputs.x[0].clone()
                 x[:, :, :2, :2] += i
@@ -60,7 +60,7 @@ def test_the_mask_reaches_the_probe_of_the_video_tokens_only():
 
 def test_a_mask_can_change_while_attached():
     model, inputs = WanModel_S2V().eval(), s2v_inputs()
-    with torch.no_grad(), synccache.cached(model, "synccache") as handle:
+    with torch.no_grad(), synccache.cached(model, "synccache", steps=20) as handle:
         for mask in (torch.ones(8, 8), torch.zeros(8, 8), None):
             handle.mask = mask
             model(inputs.x, torch.tensor([500.0]), inputs.context, None, inputs.audio_input)

@@ -1,25 +1,69 @@
-"""Runs, steps, branches, evaluations, requests, experts: never a stale tensor, never a leak."""
+"""Where a run begins and what a step is: never a stale tensor, never a run cut in two."""
 
 import pytest
 import torch
-from calls import EVERY_3, X, call, listed
+from calls import EVERY_3, Echo, X, call, decisions, echo, listed, output, picture, seen
 
 import synccache
 from synccache import Method
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, MaxGap, Never
-from synccache.scopes import Segments
+from synccache.scopes import Nothing, Segments
 from synccache.testing import AddModel, Pipeline, Video
 
+WATCH = Method(Never(), Nothing(), Reuse())
 
-def test_a_timestep_that_goes_back_up_is_a_new_run():
+
+def places(*timesteps):
+    """(run, step) of calls with these timesteps and hardly changing latents."""
+    model = AddModel()
+    with synccache.cached(model, WATCH) as handle, torch.no_grad():
+        for number, time in enumerate(timesteps):
+            model(X - number / 100, torch.as_tensor(time).reshape(-1).float(), torch.tensor(1.0))
+    return seen(handle, "run", "step")
+
+
+def test_a_timestep_that_goes_back_is_a_new_run():
     model = AddModel()
     with synccache.cached(model, listed(0)) as handle:
-        assert [call(model, 1000, 3.5), call(model, 500, 4)] == [41, 41]
-        assert [call(model, 900, 4), call(model, 500, 9)] == [44, 44]
+        assert [call(model, t, level) for t, level in ((1000, 3.5), (900, 4), (950, 4), (900, 9))] == [41, 41, 44, 44]
         assert handle.trace.runs == [(None, 0), (None, 1)]
-        assert [r.step for r in handle.trace] == [0, 1, 0, 1]
+        assert seen(handle, "run", "step") == [(0, 0), (0, 1), (1, 0), (1, 1)]
         assert handle.trace.computed(0) == handle.trace.computed(1) == 1
+
+
+def test_which_way_time_runs_is_learnt_anew_in_each_run():
+    two_runs = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert places(0.1, 0.2, 0.3, 0.1, 0.2) == places(0.3, 0.2, 0.1, 0.3, 0.2) == two_runs
+    assert places(0.1, 0.2, 0.3, 0.25, 0.2) == places(0.3, 0.2, 0.1, 0.15, 0.2) == two_runs
+
+
+def test_one_timestep_for_each_token_or_frame():
+    """The first frame is clean and stays at 0; or all stay where they are but some in between."""
+    assert places([900, 900, 0], [600, 600, 0], [300, 300, 0]) == [(0, 0), (0, 1), (0, 2)]
+    assert places([900, 500, 0], [900, 400, 0], [900, 300, 0]) == [(0, 0), (0, 1), (0, 2)]
+    assert places([900, 500, 0], [900, 400, 0], [900, 450, 0]) == [(0, 0), (0, 1), (1, 0)]
+
+
+def test_a_latent_that_cant_come_from_the_step_before_begins_a_run():
+    """A cancelled run leaves nothing behind, also where the next one begins at a lower noise level."""
+    model = Echo()
+    with synccache.cached(model, listed(0)) as handle:
+        for step in range(3):
+            assert echo(model, 1000 - 100 * step, picture(1, number=4) * 0.9**step) == pytest.approx(4)
+        assert [echo(model, t, picture(2, number=5)) for t in (500, 400)] == [5, 5]
+        assert seen(handle, "run", "step")[3:] == [(1, 0), (1, 1)] and decisions(handle) == "#..#."
+
+
+def test_on_a_schedule_that_goes_on_a_latent_may_move_far():
+    """Samplers that renew their noise: half of it is another one. Without a schedule that is another picture."""
+    for scheduled in (True, False):
+        pipe = Pipeline(AddModel())
+        pipe.scheduler.timesteps = torch.tensor([1000.0, 500.0])
+        with synccache.cached(pipe if scheduled else pipe.transformer, WATCH) as handle:
+            output(pipe.transformer, 1000, 1, x=picture(1))
+            output(pipe.transformer, 500, 1, x=picture(1) + 2.2 * picture(2))
+        assert seen(handle, "run", "step")[1] == ((0, 1) if scheduled else (1, 0))
 
 
 def test_two_runs_in_a_row_give_what_they_give_alone():
@@ -42,13 +86,20 @@ def test_another_shape_is_a_new_run(shape):
         assert handle.trace.decisions() == ["computed"] and len(handle.trace.runs) == 2
 
 
-def test_another_batch_size_drops_anchors_but_not_the_run():
-    model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
-        call(model, 1000, 3.5)
-        assert call(model, 900, 4, X.repeat(2, 1, 1)) == 44
-        assert call(model, 800, 9, X.repeat(2, 1, 1)) == 44
-        assert [(r.run, r.step, r.reason) for r in handle.trace][1:] == [(0, 1, "no anchors"), (0, 2, "listed")]
+class Listing(AddModel):
+    """Takes its latents as a list, one for each sample."""
+
+    def forward(self, hidden_states, timestep, level):
+        return super().forward(torch.stack(hidden_states), timestep, level)
+
+
+@pytest.mark.parametrize(("model", "give"), [(AddModel(), lambda x: x), (Listing(), lambda x: list(x.unbind()))])
+def test_another_batch_size_drops_anchors_but_not_the_run(model, give):
+    with synccache.cached(model, listed(0)) as handle, torch.no_grad():
+        for t, level, batch in ((1000, 3.5, 1), (900, 4.0, 2), (800, 9.0, 2), (700, 5.0, 1)):
+            out = model(give(X.repeat(batch, 1, 1)), torch.tensor([float(t)]), torch.tensor(level))
+            assert float(out[0, 0, 0]) == {1000: 41, 900: 44, 800: 44, 700: 50}[t]
+    assert seen(handle, "run", "step", "reason")[1:] == [(0, 1, "no anchors"), (0, 2, "listed"), (0, 3, "no anchors")]
 
 
 def test_a_pipeline_whose_scheduler_was_set_anew_is_a_new_run_even_at_a_lower_timestep():
@@ -59,33 +110,30 @@ def test_a_pipeline_whose_scheduler_was_set_anew_is_a_new_run_even_at_a_lower_ti
         pipe.scheduler.set_timesteps(20)
         assert call(pipe.transformer, 900, 4) == 44
         assert len(handle.trace.runs) == 2
-
-
-def test_same_run_keeps_a_rising_timestep_in_the_run():
-    model = AddModel()
-    with synccache.cached(model, listed(0)) as handle, handle.same_run():
-        call(model, 1000, 3.5)
-        call(model, 900, 4)
-        assert call(model, 950, 4) == 41
-
-
-def test_rising_timesteps_where_the_anatomy_says_so():
-    model = AddModel()
-    anatomy = synccache.Anatomy("flow", tuple(model.blocks), rising=True)
-    with synccache.cached(model, listed(0), anatomy=anatomy):
-        assert [call(model, t, level) for t, level in ((0.0, 3.5), (0.1, 4), (0.2, 4))] == [41, 41, 41]
-        assert call(model, 0.0, 4) == 44
+        pipe.scheduler.set_timesteps(7)  # for something else: 850 is none of its timesteps
+        assert call(pipe.transformer, 850, 9) == 44
+        assert len(handle.trace.runs) == 2
 
 
 def test_heun_evaluates_a_step_twice():
     model = AddModel()
     with synccache.cached(model, listed(0)) as handle:
-        call(model, 1000, 1)
-        call(model, 1000, 1, X + 1)
-        call(model, 900, 1, X + 2)
-        call(model, 900, 1, X + 3)
-        assert [(r.step, r.evaluation, r.branch) for r in handle.trace] == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
-        assert handle.trace.decisions() == ["computed", "computed", "skipped", "skipped"]
+        for number, t in enumerate((1000, 1000, 900, 900)):
+            call(model, t, 1, X + number)
+        assert seen(handle, "step", "evaluation", "branch") == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
+        assert decisions(handle) == "##.."
+
+
+def test_heun_with_two_branches():
+    model = Echo()
+    with synccache.cached(model, listed(0)) as handle:
+        for number, t in enumerate((1000, 1000, 900, 900)):
+            x = picture(1, number=3) + number * (torch.arange(64) > 0)[:, None]
+            assert [echo(model, t, x, p) for p in (torch.ones(1, 4, 2), torch.zeros(1, 4, 2))] == [4, 3]
+        assert seen(handle, "step", "evaluation", "branch") == [
+            (step, evaluation, branch) for step in (0, 1) for evaluation in (0, 1) for branch in (0, 1)
+        ]
+        assert decisions(handle) == "####...."
 
 
 def test_two_experts_share_the_step_index_and_nothing_else():
@@ -95,9 +143,8 @@ def test_two_experts_share_the_step_index_and_nothing_else():
         assert len(handle.trace.runs) == 1 and len(handle.trace.steps()) == 20
         assert [r.expert for r in handle.trace.steps()] == [0] * 10 + [1] * 10
         switch = handle.trace.steps()[10]
-        assert switch.decision == "computed"
-        assert switch.reason == "no anchors"
-        assert {k[0] for k in handle.engine.session().histories} == {1}  # the first one's went when it was done
+        assert (switch.decision, switch.reason) == ("computed", "no anchors")
+        # the first one's went when it was done
         assert len({r.bytes for r in handle.trace if r.step in (9, 19)}) == 1
     assert type(pipe.transformer_2) is Video
 
@@ -110,74 +157,16 @@ def test_reset_and_pause():
         assert handle.bytes == 0 and len(handle.trace) == 0
         assert call(model, 900, 4) == 44
         with handle.pause():
-            assert call(model, 800, 5) == 50
+            assert handle.bytes == 0 and call(model, 800, 5) == 50
         assert len(handle.trace) == 1
         assert call(model, 700, 4) == 44
 
 
-def test_run_length_from_the_scheduler_or_the_setting():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, "interval", interval=20, warmup=0.2, last=2) as handle:
-        pipe(steps=20)
-        assert [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"] == [0, 1, 2, 3, 18, 19]
-    with synccache.cached(pipe.transformer, "interval", interval=20, warmup=3, last=2) as handle:
-        pipe(steps=20)
-        assert [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"] == [0, 1, 2]
-    with synccache.cached(pipe.transformer, "interval", interval=20, warmup=3, last=2, steps=20) as handle:
-        pipe(steps=20)
-        assert [i for i, d in enumerate(handle.trace.decisions()) if d == "computed"] == [0, 1, 2, 18, 19]
-
-
-@pytest.mark.parametrize(
-    ("timesteps", "first", "length"),
-    [
-        ([900.0, 600.0, 300.0], 900.0, 3), ([900.0, 600.0, 300.0], 600.0, 2), ([900.0, 600.0, 300.0], 0.9, 3),
-        ([900.0, 600.0, 600.0, 300.0, 300.0], 900.0, 3), ([900.0, 600.0, 300.0], 0.1, 3), (None, 900.0, None),
-        (torch.tensor([999, 500]), 999.0, 2), ([900.0, 600.0], 77.7, 2),
-    ],
-)  # fmt: skip
-def test_run_length(timesteps, first, length):
-    from synccache.engine.schedule import run_length
-
-    assert run_length(timesteps, first) == length
-
-
-def test_few_steps_are_noticed_once():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, "interval"), pytest.warns(synccache.Notice, match="8 or fewer") as seen:
-        pipe(steps=8)
-        pipe(steps=4)
-    assert len(seen) == 1
-    with synccache.cached(pipe, "none"):
-        pipe(steps=4)
-
-
-def test_timestep_and_error_come_over_together(monkeypatch):
-    """On an accelerator the timestep stays there until the error is read; here by pretending that the CPU is one."""
-    from synccache.engine.act.call import Call
-
-    pipe, read, arrive, arrived = Pipeline(Video()), Call.read_timestep, Call.arrive, []
-
-    def two_runs():
-        with synccache.cached(pipe, "synccache", threshold=0.3) as handle:
-            videos = [pipe(seed=seed) for seed in (0, 1)]
-            return videos, [(r.run, r.step, r.branch, r.decision, r.timestep, r.error) for r in handle.trace]
-
-    def lazily(self, value):
-        monkeypatch.setattr(Call, "arrive", lambda *_: None)
-        read(self, value)
-        monkeypatch.setattr(Call, "arrive", lambda self, t: (arrived.append(t), arrive(self, t)))
-        assert (self.timestep is None) == (self.pending is not None)
-
-    expected = two_runs()
-    monkeypatch.setattr(Call, "read_timestep", lazily)
-    found = two_runs()
-    assert all(torch.equal(a, b) for a, b in zip(found[0], expected[0], strict=True)) and found[1] == expected[1]
-    assert len(arrived) == 40  # once a step: the second branch passes the same object
-
-
 def test_a_never_skipping_gate_with_linear_anchors_stays_bounded():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, Method(Never(), Segments(), Lagrange(1))) as handle:
-        pipe()
-        assert {len(h.anchors) for h in handle.engine.session().histories.values()} == {2}
+    model = Video()
+    anatomy = synccache.Anatomy("video", tuple(model.blocks), sites=(0, 2))
+    with synccache.cached(model, Method(Never(), Segments(), Lagrange(1)), anatomy=anatomy) as handle:
+        Pipeline(model)()
+        held = [r.bytes for r in handle.trace]
+        regions, branches, tokens = len(handle.regions), 2, 32 * 8 * 4
+        assert set(held[4:]) == {2 * regions * branches * tokens} and max(held) == held[-1]

@@ -98,6 +98,11 @@ def test_a_number_of_steps_is_found_from_errors_of_the_same_mask_weight_only(por
 
     known = errors("synccache")
     assert len(known) == 40 and errors("whole-stack", mask_weight=2.0) == known
+    size = portrait.transformer.config.image_size
+    with synccache.cached(portrait, "synccache", computed_steps=5) as handle:
+        audio = torch.zeros(1, portrait.transformer.config.frames, 5, 64)
+        portrait.denoise(torch.zeros(1, 3, size, size), audio, steps=16, guidance_scale=1)
+        assert handle.trace.computed() == 5
     assert errors("whole-stack") is errors("synccache", mask_weight=3.0) is None
 
 

@@ -131,9 +131,12 @@ def test_every_docstring_says_where_it_comes_from_and_what_it_costs(name):
         assert "arxiv" in module.__doc__.lower() or "source: " in module.__doc__.lower() or name == "schedule"
 
 
-def test_computed_steps_holds_in_every_run():
-    pipe = Pipeline(Video())
-    with synccache.cached(pipe, "synccache", computed_steps=8) as handle:
+@pytest.mark.parametrize("branches", ["shared", "separate"])
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("experts", [1, 2])
+def test_computed_steps_holds_in_every_run(experts, batched, branches):
+    pipe = Pipeline(*(Video(seed=seed) for seed in range(experts)), batched=batched)
+    with synccache.cached(pipe, "synccache", computed_steps=8, branches=branches) as handle:
         for steps in (20, 20, 30, 9):
             pipe(steps=steps)
             assert handle.trace.computed() == 8

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..engine.notices import Notice
 from ..errors import InputError
@@ -131,7 +131,7 @@ def _framed_mask(path: Path, photo: np.ndarray, framed: Crop, size: int) -> np.n
     height, width = photo.shape[:2]
     whole = load_mask(path, (height, width))
     with Image.open(path) as picture:
-        wide, high = ImageOps.exif_transpose(picture).size
+        wide, high = pictures.upright(picture).size
     if abs(wide * height - high * width) > 0.02 * high * width:
         raise InputError(
             f"The mask {path} has {wide}x{high} pixels, the photo {width}x{height}: give a mask of the photo's shape."

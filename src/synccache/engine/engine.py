@@ -151,7 +151,7 @@ class Engine:
             self.sessions[key] = Session(*key)
             if told.window is not None:  # it joins the run that its request's other windows are in
                 others = [s.clock.run for key, s in list(self.sessions.items()) if key[0] == told.request]
-                self.sessions[key].clock.run = max(others) - 1
+                self.sessions[key].clock.run = max(*others, 0) - 1
         return self.sessions[key]
 
     def know(self, expert: Expert, anatomy: Anatomy) -> None:

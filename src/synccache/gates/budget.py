@@ -61,7 +61,8 @@ class Budget:
     them. ``Warmup`` and ``Last`` inside ``gate`` keep their steps, ``MaxGap`` gives way. Where the number is too small
     for both, the warm-up is shortened; the first step is always computed.
 
-    Without ``errors`` it computes the warm-up, the last steps, and the others at even distances in between.
+    Without ``errors`` it computes the warm-up (at most a third of them), the last steps, and the others at even distances
+    in between.
 
     A run whose length nobody tells is computed in full. Second evaluations of a step (Heun) do as the step did and
     don't count. Wrap it around the other wrappers: what is forced from outside, it can't reserve.
@@ -83,6 +84,7 @@ class Budget:
         wanted = min(self.computed_steps, run.total)
         first, last = protected_ends(self.gate, run.total, wanted)
         if self.errors is None or len(self.errors) < 2:
+            first = min(first, max(1, wanted // 3))  # or else few steps would be left for the rest of the run
             gate: Gate = Listed(frozenset(spread(run.total, wanted, first, last)))
             return State(gate, gate.init(run), run.total, first, last)
         known = stretched(self.errors, run.total)

@@ -75,9 +75,9 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
     Raises:
         InputError: the file is missing, no picture, larger than 50 million pixels, or shows no person (all black).
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    from ..media.image import known_formats
+    from ..media.image import known_formats, upright
 
     path = Path(path)
     height, width = (size, size) if isinstance(size, int) else size
@@ -90,7 +90,7 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
                 wide, high = opened.size
                 if wide * high > LARGEST:
                     raise InputError(f"the mask {path} has {wide}x{high} pixels; scale it below 50 million")
-                picture = ImageOps.exif_transpose(opened)
+                picture = upright(opened)
                 wide, high = picture.size
                 mask = _brightness(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -28,7 +28,8 @@ def save_settings(method: str, settings: Mapping[str, Any], path: str | Path) ->
         InputError: a setting has no form in a file, or a file can't be written.
     """
     path = Path(path)
-    content = {name: plain(name, value, path) for name, value in settings.items() if value is not None}
+    given = {name: settings[name] for name in sorted(settings, key=lambda n: n in FILES)}  # what writes files last
+    content = {name: plain(name, value, path) for name, value in given.items() if value is not None}
     return write_document(path, SCHEMA, VERSION, {"method": method, "settings": content})
 
 

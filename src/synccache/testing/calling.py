@@ -31,8 +31,7 @@ def call(model: nn.Module, inputs: Inputs) -> Any:
 
 def successive(inputs: Inputs, anatomy: Anatomy, steps: int = 3) -> list[dict[str, Any]]:
     """Keyword arguments of successive steps of a run that begins with ``inputs``: timestep and latent move a little."""
-    way = 0.03 if anatomy.rising else -0.03
-    moved = {anatomy.timestep: way, anatomy.latent: -0.05}
+    moved = {anatomy.timestep: -0.03, anatomy.latent: -0.05}
     return [
         {name: _scaled(value, 1 + moved[name] * step) if name in moved else value for name, value in inputs.items()}
         for step in range(steps)

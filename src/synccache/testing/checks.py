@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from .. import Anatomy, Method, Notice, anatomies, apply, cached
+from .. import Anatomy, Method, Notice, SynccacheError, anatomies, apply, cached
 from ..forecasters import Reuse
 from ..gates import Listed, Never, Probe
 from ..scopes import Segments
@@ -87,8 +87,7 @@ def check_never_skipping(
             if len(handle.trace) != len(calls) or (runs, steps) != (1, len(calls)):
                 _fail(
                     f"{len(calls)} successive steps were seen as {steps} in {runs} runs: see whether the anatomy names "
-                    f"the timestep ({known.timestep!r}) and the latent ({known.latent!r}), and whether timesteps "
-                    f"{'rise' if known.rising else 'fall'} from noise to sample, as rising={known.rising} says."
+                    f"the timestep ({known.timestep!r}) and the latent ({known.latent!r})."
                 )
 
 
@@ -242,14 +241,14 @@ def _known(model: nn.Module, anatomy: Anatomy | None) -> Anatomy:
 
 @contextmanager
 def _attached(model: nn.Module, method: Method, anatomy: Anatomy) -> Iterator[Any]:
-    """A cache is attached; what it has to notice about the model is a failure."""
+    """A cache is attached; what it refuses to do, or has to notice, is a failure."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Notice)
         try:
             with cached(model, method, anatomy=anatomy) as handle:
                 yield handle
-        except Notice as notice:
-            raise AssertionError(f"While the cache was attached, it noticed: {notice}") from None
+        except (Notice, SynccacheError) as said:
+            raise AssertionError(f"While the cache was attached, it said: {said}") from None
 
 
 def _call_at(handle: Any, model: nn.Module, step: int, inputs: Inputs) -> Any:

@@ -41,8 +41,8 @@ def has_changed(call: Call) -> bool:
     """Whether the branch is conditioned on something else than before; then it has to be computed."""
     assert call.position is not None
     branch, changed = call.position.branch, _open(call)
-    if call.expert.whole is not None:
-        return bool(changed) and _values_differ(call, changed)
+    if call.expert.whole is not None:  # then nothing is live
+        return bool(call.position.changed) and _values_differ(call, call.position.changed)
     if call.inputs is None:
         return False
     before, branch.inputs = branch.inputs, branch.inputs or call.inputs

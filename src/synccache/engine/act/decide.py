@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ...errors import InputError
 from ..fit import looks_inside
 from ..types import Action, Decision, Run, Seen, Tap
 from .call import Call
@@ -69,7 +70,7 @@ def decide(call: Call) -> None:
         session.skipped = session.skipped or decision.fills
         if not decision.fills:
             session.computed_at[key] = step.index
-            session.reasons[decision.reason] += not step.evaluation
+            session.reasons[decision.reason] += bool(expert.regions) and not step.evaluation
         for name, tap in call.seen.taps.items():
             if tap.now is not None:
                 watch = engine.measure.watches[name]
@@ -108,7 +109,12 @@ def _ask(call: Call) -> Decision:
     session, gate, step, key = call.session, call.engine.method.gate, call.step, call.key
     assert step is not None
     if key not in session.gates:
-        session.gates[key] = gate.init(Run(session.total, call.expert.filled))
+        try:
+            session.gates[key] = gate.init(Run(session.total, call.expert.filled))
+        except InputError:
+            if not session.assumed:
+                raise
+            session.gates[key] = gate.init(Run(None, call.expert.filled))  # a guess refuses no run
     decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
     if decision.fills and (step.index == 0 or (call.position is not None and call.position.new_run)):
         decision = replace(decision, action=Action.COMPUTE, actions=None, reason="first step")

@@ -52,11 +52,11 @@ def _set_length(call: Call, new_run: bool) -> None:
     """How many steps the run has: told, else by the schedule that it follows, else as many as the run before."""
     engine, session = call.engine, call.session
     total = call.told.total or engine.steps or session.clock.length
-    assumed = total is None and (new_run or session.assumed)
+    assumed = total is None and (new_run or session.assumed or session.clock.strayed)
     if assumed:
-        total = engine.ran if new_run else session.total
+        total = session.total if session.assumed else engine.ran
         total = None if total is not None and session.clock.step >= total else total
-    elif total is None and not session.clock.strayed:
+    elif total is None:
         total = session.total
     session.assumed = assumed
     if total != session.total:

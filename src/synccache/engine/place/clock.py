@@ -225,10 +225,11 @@ class Clock:
             self.ignored = e.schedule
         if e.time.same_as(self.time):
             return False
+        other = None if self.windowed else e.likeness  # of windows, each one looks like another picture
         if self.entry is not None and self.entry.next(e.time) is not None:
-            return e.likeness is not None and e.likeness.far(FAR_ON_SCHEDULE)
+            return other is not None and other.far(FAR_ON_SCHEDULE)
         back = self.direction != 0 and e.time.after(self.time) == -self.direction
-        return back or (e.likeness is not None and e.likeness.far(FAR))
+        return back or (other is not None and other.far(FAR))
 
     def _move(self, e: Evidence, new_run: bool) -> None:
         """The call is the first of another step."""
@@ -291,7 +292,7 @@ class Clock:
     @property
     def ended(self) -> bool:
         """Whether the run seems to have come to its end: one more stride would lead beyond the last timestep."""
-        if self.time is None or self.step < 1:
+        if self.time is None or self.step < 1 or not self.direction:
             return False
         left = self.time.high if self.direction < 0 else (1 if self.time.high <= 1 else 1000) - self.time.high
         return left <= 1.5 * self.stride

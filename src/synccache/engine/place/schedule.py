@@ -99,9 +99,10 @@ def _is_near(scaled: float, own: float, all_of_them: Any, rounding: float) -> bo
 def timesteps_of(pipeline: Any) -> Any:
     """The timesteps of a pipeline's scheduler: another object when it was set anew. None where nobody has set any."""
     scheduler = getattr(pipeline, "scheduler", None)
-    if getattr(scheduler, "num_inference_steps", 0) is None:  # as made, with a thousand timesteps
-        return None
-    return getattr(scheduler, "timesteps", None)
+    timesteps = getattr(scheduler, "timesteps", None)
+    trained = getattr(getattr(scheduler, "config", None), "num_train_timesteps", None)
+    as_made = 0 if trained is None or timesteps is None or len(timesteps) != trained else None
+    return None if getattr(scheduler, "num_inference_steps", as_made) is None else timesteps
 
 
 def schedule_of(pipeline: Any, timesteps: Any) -> Schedule | None:

@@ -33,7 +33,7 @@ def checked_mask(mask: Any) -> Tensor | None:
     if hasattr(mask, "convert") and hasattr(mask, "getbands"):  # a PIL image
         mask = np.array(mask.convert("L"))
     try:
-        tensor = torch.as_tensor(mask)
+        tensor = mask if isinstance(mask, Tensor) else torch.as_tensor(np.array(mask))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(
             f"A mask is a picture file, a PIL image, an array or a tensor, not a {type(mask).__name__} ({error})."
@@ -52,15 +52,16 @@ def checked_mask(mask: Any) -> Tensor | None:
 
 
 def _read(path: Path) -> Any:
-    from PIL import Image, UnidentifiedImageError  # which the engine does without
+    from PIL import Image  # pictures are read here alone
+
+    from ...media.image import known_formats, upright
 
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} can't be read as a mask ({error}). Give a picture file, white where the person is.") \
-            from None  # fmt: skip
+        with Image.open(path, formats=known_formats()) as picture:
+            return upright(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        text = f"{path} can't be read as a mask ({error}). Give a picture file, white where the person is."
+        raise InputError(text) from None
 
 
 def token_weights(mask: Tensor, grid: tuple[int, int, int] | None, tokens: int | None, batch: int) -> Tensor | None:
