@@ -11,10 +11,10 @@ from .engine.anatomy import Anatomy
 from .engine.handle import Handle
 from .engine.method import Method
 from .engine.notices import Notice
-from .trace import Trace
 from .errors import Conflict, InputError, SynccacheError, UnsupportedModel
 from .planner import learn_profile
 from .profiles import Profile
+from .trace import Trace
 
 __version__ = "0.1.0"
 

@@ -17,9 +17,9 @@ from synccache.anatomies import hunyuan_avatar, wan_s2v
 from synccache.forecasters import Reuse
 from synccache.gates import Interval, Never
 from synccache.scopes import Segments
-from synccache.testing import Watching, distance
+from synccache.testing import Look, Watching, distance
 
-FIRST = Method(Watching(frozenset({0}), probe=1), Segments(), Reuse())
+FIRST = Method(Watching(frozenset({0})), Segments(), Reuse())
 EVERY_3 = Method(Interval(3), Segments(), Reuse())
 
 
@@ -113,13 +113,13 @@ def test_other_audio_on_a_skipped_step_is_heard(build, given, audio):
 
 @pytest.mark.parametrize("size", [8, 12])
 def test_the_probe_sees_the_video_tokens_behind_the_reference(size):
-    model, inputs, seen = avatar(), avatar_inputs(size=size), []
+    model, inputs, given, shown = avatar(), avatar_inputs(size=size), [], []
     tokens = (size // 2) ** 2
-    model.double_blocks[0].register_forward_hook(lambda _, __, out: seen.append(out[0]))
-    with attached(model, FIRST) as handle:
+    model.double_blocks[0].register_forward_hook(lambda _, __, out: given.append(out[0]))
+    gate = Watching(frozenset({0}), Look(lambda seen: shown.append(seen.tap("probe").now)))
+    with attached(model, Method(gate, Segments(), Reuse())):
         call(model, 900, inputs)
-        (kept,) = handle.engine.session().kept.values()
-        assert torch.equal(kept.before, seen[0][:, tokens:]) and kept.before.shape == (2, 3 * tokens, 16)
+    assert torch.equal(shown[0], given[0][:, tokens:]) and shown[0].shape == (2, 3 * tokens, 16)
 
 
 def test_the_face_mask_of_the_call_is_used_where_the_user_gives_none():
@@ -205,8 +205,9 @@ def test_ranks_agree_over_the_group_that_the_release_keeps_beside_the_class(monk
         monkeypatch.setattr(released, "nccl_info", SimpleNamespace(group=group), raising=False)
         for share[0], expected in ((False, []), (True, [group])):
             asked.clear()
-            with attached(avatar(), "synccache") as handle:
-                [call(handle.engine.models[0], t, avatar_inputs()) for t in (900, 800)]
+            model = avatar()
+            with attached(model, "synccache", steps=12):
+                [call(model, t, avatar_inputs()) for t in (900, 800)]
             assert asked == expected
     finally:
         torch.distributed.destroy_process_group()
@@ -264,8 +265,9 @@ def test_two_ranks_that_share_the_tokens(mask):
     def work(rank):
         ranks.of_thread.rank = rank
         with torch.no_grad(), attached(models[rank], FIRST, mask=mask) as handle:
+            shapes = set()
+            handle.on_store = lambda stored: shapes.add(tuple(stored.value.shape)) or True
             outs[rank] = [call(models[rank], t, inputs) for t in (900, 899.999)]
-            shapes = {tuple(h.anchors[0].value.shape) for h in handle.engine.session().histories.values()}
             outs[rank] += [handle.trace.decisions(), shapes]
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]

@@ -175,6 +175,15 @@ def test_never_skipping_is_bit_equal(name):
 
 
 @pytest.mark.parametrize("name", SKIPPING)
+def test_nothing_goes_by_what_a_method_is_called(name):
+    pipe = Pipeline(Video())
+    with attached(pipe, name, anatomy=anatomy_of(pipe)) as handle:
+        out, decisions, method = pipe(), handle.trace.decisions(), handle.method
+    with synccache.cached(pipe, replace(method, name="a7Qx"), anatomy=anatomy_of(pipe)) as handle:
+        assert torch.equal(pipe(), out) and handle.trace.decisions() == decisions
+
+
+@pytest.mark.parametrize("name", SKIPPING)
 def test_the_second_run_is_as_if_it_were_the_first(name):
     given = given_for(VIDEO, name, anatomy=anatomy_of(VIDEO))
     with synccache.cached(VIDEO, name, **given):
@@ -354,11 +363,13 @@ class Old:
 
 
 LAGS = {"svd-cache"}  # a moving average over eight anchors lags behind by its nature, more than one anchor
+STALE = {"easycache"}  # reuses the output of the whole model over long gaps, as far as its threshold lets it
 
 
 @pytest.mark.parametrize("name", SKIPPING)
 def test_what_is_filled_in_is_better_than_nothing_and_than_anything_stale(name):
-    """On the very same steps: zeros in its place, the first anchor of the run, and the last but one."""
+    """On the very same steps: zeros in its place, the first anchor of the run, the last but one; and those steps alone,
+    as a sampler would take them without a cache."""
     pipe, steps = Pipeline(Video()), 24
     plain = pipe(steps=steps)
     given = {"schedule": list(range(0, steps, 2))} if name == "schedule" else {}
@@ -375,6 +386,8 @@ def test_what_is_filled_in_is_better_than_nothing_and_than_anything_stale(name):
             control = distance(pipe(steps=steps), plain)
             assert computed_steps(handle) == computed
         assert times * off < control or (name in LAGS and how == Old(2)), how
+    with synccache.cached(pipe, "fewer-steps", schedule=computed):
+        assert 1.5 * off < distance(pipe(steps=steps), plain) or name in LAGS | STALE
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,11 @@ from synccache.testing import AddModel, Look, Watching
 @pytest.mark.parametrize(
     ("name", "given", "text"),
     [
-        ("timestep", "when", r"AddModel\(hidden_states, timestep, level\) was called without 'when', .* as the timestep"),
+        (
+            "timestep",
+            "when",
+            r"AddModel\(hidden_states, timestep, level\) was called without 'when', .* as the timestep",
+        ),
         ("latent", "x", r"was called without 'x', .* as the latent\. Pass anatomy=Anatomy\(\.\.\., latent=\.\.\.\)"),
         ("latent", "level", r"was called with no tensor as 'level'"),
     ],

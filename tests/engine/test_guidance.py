@@ -4,10 +4,10 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from calls import Echo, decisions, echo, picture, prompt
 
 import synccache
-from synccache import InputError, Method
-from synccache.engine.notices import Notice
+from synccache import InputError, Method, Notice
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import WholeStack
@@ -58,11 +58,40 @@ def test_a_difference_that_grows_evenly_is_forecast_exactly():
 
 def test_a_branch_named_conditional_always_follows_its_own_conditioning():
     model = Named()
-    with synccache.cached(model, method(0)) as handle:
+    with synccache.cached(model, method(0)) as handle, pytest.warns(Notice, match="here it doesn't come first") as said:
         for timestep, (cond, uncond) in ((1000, (4, 1)), (900, (9, 1))):
             out = [call(model, timestep, uncond, name="uncond"), call(model, timestep, cond, name="cond")]
         assert out == [26, 44]  # both from residuals of their own: the gate's doing, not guidance's
-        assert "guidance" not in [r.reason for r in handle.trace]
+        assert "guidance" not in [r.reason for r in handle.trace] and len(said) == 1
+
+
+@pytest.mark.parametrize("names", [("cond", "uncond"), ("positive", "negative"), (None, None)])
+@pytest.mark.parametrize("order", [1, -1])
+def test_live_sound_is_heard_in_every_pass_whichever_comes_first(names, order):
+    """Names tell which one is conditional, or silence does: zeros where the other has values."""
+    model, text, silence, before, after = Echo(), prompt(1), prompt(0), prompt(2), prompt(5)
+    anatomy = synccache.Anatomy("echo", tuple(model.blocks), sites=(0, 1), live=("audio",))
+    noticed = pytest.warns(Notice, match="Call the conditional one first") if order < 0 else nullcontext()
+    with synccache.cached(model, method(0), anatomy=anatomy) as handle, noticed:
+        for step, sound in enumerate((before, before, after)):
+            for name, audio in ((names[0], sound), (names[1], silence))[::order]:
+                with handle.at(branch=name):
+                    heard = echo(model, 1000 - step, picture(1), text, audio=audio)
+                    # what the other pass adds is forecast, and with it what it had of the old sound
+                    told = order > 0 and step == 2 and audio is silence
+                    assert heard == 1 + 2 * (3 if told else float(audio.mean()))
+        assert decisions(handle) == "##...." and ("guidance" in {r.reason for r in handle.trace}) is (order > 0)
+
+
+def test_where_nothing_tells_which_one_is_conditional_it_depends_on_what_is_live():
+    for sound in (None, prompt(1)):
+        model, texts = Echo(), (prompt(1), prompt(2))
+        noticed = pytest.warns(Notice, match="nothing tells which one it is") if sound is not None else nullcontext()
+        with synccache.cached(model, method(0)) as handle, noticed:
+            for step in range(3):
+                for text in texts:
+                    echo(model, 1000 - step, picture(1), text, audio=sound)
+        assert ("guidance" in {r.reason for r in handle.trace}) is (sound is None)
 
 
 def test_whichever_branch_comes_first_no_difference_is_taken_from_the_wrong_one():
@@ -82,7 +111,7 @@ def test_only_what_is_needed_is_stored_and_all_of_it_is_counted():
         chosen = Method(Listed(frozenset({0, 5})), WholeStack(absorb=False), Reuse(), guidance=guidance)
         with synccache.cached(pipe, chosen, anatomy=anatomy) as handle:
             pipe()
-            held[name] = handle.bytes
+            held[name] = handle.trace.bytes_peak
     tokens, latent = 2 * 4 * 4 * 8 * 4, 4 * 2 * 4 * 4 * 4  # a residual of 32 tokens of 8 floats; one output
     assert held == {"regions": 2 * tokens, "difference": tokens + 2 * latent}  # the deciding branch's output, too
 

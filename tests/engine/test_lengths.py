@@ -160,7 +160,6 @@ def test_nothing_is_said_of_a_short_run_nor_of_one_that_skipped_nor_of_a_cancell
         run(model, 9)
 
 
-@pytest.mark.xfail(strict=True, reason="the advice for 'first step' is never given: runs of one step are too short")
 def test_steps_that_all_look_like_the_start_of_a_run_are_noticed():
     model = AddModel()
     with synccache.cached(model, listed(0)), pytest.warns(Notice, match="tell where calls belong"):

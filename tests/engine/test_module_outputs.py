@@ -102,11 +102,26 @@ def test_a_tuple_comes_back_as_a_tuple_and_none_as_none():
         assert handle.bytes == 4 * X.numel() * 4
 
 
-def test_a_module_that_runs_twice_in_a_call_is_refused():
-    model = GatedModel(times=2)
+def test_a_module_that_runs_twice_in_a_call_is_computed_and_the_others_are_not():
+    model = GatedModel()
+    model.blocks[0].times = 2
+    twice = pytest.warns(
+        synccache.Notice, match=r"attn of block 0 \(Gated\) ran twice in one call, so it can't be cached"
+    )
+    with synccache.cached(model, listed(0)) as handle, twice as said:
+        assert value(model, 1000, 1) == 31  # the second call of it is what the block adds
+        assert [value(model, t, 3) for t in (900, 800)] == [20 + 3 + 10] * 2
+        assert [b.attn.calls for b in model.blocks] == [6, 1]
+        assert handle.trace.decisions() == ["computed", "skipped", "skipped"] and len(said) == 1
+
+
+def test_a_module_that_runs_twice_after_its_first_call_was_filled_in_is_refused():
+    model = GatedModel()
     with synccache.cached(model, listed(0)) as handle:
-        with pytest.raises(UnsupportedModel, match=r"attn of block 0 \(Gated\) ran twice in one call"):
-            output(model, 1000, 1)
+        value(model, 1000, 1)
+        model.blocks[1].times = 2
+        with pytest.raises(UnsupportedModel, match=r"attn of block 1 \(Gated\) ran twice in one call"):
+            output(model, 900, 1)
         assert handle.bytes == 0
     assert value(model, 1000, 1) == 31
 
@@ -148,17 +163,17 @@ def test_a_batch_is_as_its_samples_and_another_size_is_computed():
 
 @pytest.mark.filterwarnings("ignore:.*no step has called the model for one")
 @pytest.mark.parametrize("scope", [Modules(), WholeModel(), Nothing()])
-def test_remove_gives_every_module_its_class_back(scope):
+def test_modules_are_hooked_where_they_are_left_out_and_given_back(scope):
     model = GatedModel()
-    classes = [type(m) for m in model.modules()]
+    before = [(type(m), set(vars(m))) for m in model.modules()]
     method = listed(0, scope=scope, guidance=Reuse())
     handle = synccache.apply(model, method)
-    assert [b.attn.__class__ is Part for b in model.blocks] == [not isinstance(scope, Modules)] * 2
+    assert ["_call_impl" in vars(b.attn) for b in model.blocks] == [isinstance(scope, Modules)] * 2
     handle = synccache.apply(model, method)  # replaces the first
+    assert [type(m) for m in model.modules()] == [cls for cls, _ in before]
     output(model, 1000, 1), output(model, 900, 1)
     handle.remove()
-    assert [type(m) for m in model.modules()] == classes and handle.bytes == 0
-    assert not any("_synccache" in m.__dict__ for m in model.modules())
+    assert [(type(m), set(vars(m))) for m in model.modules()] == before and handle.bytes == 0
     assert value(model, 800, 2) == 42
 
 
@@ -180,13 +195,17 @@ def test_a_module_that_isnt_called_keeps_no_other_from_being_filled_in():
         assert handle.trace.decisions() == ["computed", "skipped"]
 
 
-def test_modules_of_compiled_blocks_are_refused_with_what_to_do():
+@pytest.mark.parametrize("before", [True, False])
+def test_modules_of_compiled_blocks_are_refused_with_what_to_do(before):
     model = GatedModel()
+    handle = None if before else synccache.apply(model, listed(0))
     for block in model.blocks:
         block.compile(backend="eager")
-    refused = pytest.raises(synccache.Conflict, match="Choose a method that leaves out whole blocks")
-    with synccache.cached(model, listed(0)), refused:
+    with pytest.raises(synccache.Conflict, match="Choose a method that leaves out whole blocks"):
+        handle = synccache.apply(model, listed(0)) if handle is None else handle
         output(model, 1000, 1)
+    synccache.remove(model)
+    assert all(block._compiled_call_impl is not None for block in model.blocks)
 
 
 # -- modules that feed another -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from calls import listed, value
 from torch import nn
 
 import synccache
@@ -15,18 +16,18 @@ from synccache.testing import AddModel, TwoStream, distance
 EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
 
 
-def call(model, t, text_tokens=5, seed=0):
-    random = torch.Generator().manual_seed(seed)
-    return model(
-        torch.randn(1, 6, 8, generator=random), torch.randn(1, text_tokens, 8, generator=random), torch.tensor([t])
-    )
+def call(model, t, text_tokens=5, step=0):
+    random = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(1, tokens, 8, generator=random) for tokens in (6, text_tokens))
+    return model(image * (1 - step / 20), text, torch.tensor([t]))
 
 
 @pytest.mark.parametrize("text_tokens", [5, 6])
 def test_two_streams_and_a_concatenation(text_tokens):
     """Also where text and image have the same shape, so that only the recorded roles tell them apart."""
-    model = TwoStream()
+    model, streams = TwoStream(), set()
     with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+        handle.on_store = lambda shown: streams.add((shown.region.first, shown.stream, shown.video)) or True
         call(model, 1000.0, text_tokens)  # the first call tells which argument is which
         full = call(model, 900.0, text_tokens)
         again = call(model, 899.999, text_tokens)
@@ -35,8 +36,10 @@ def test_two_streams_and_a_concatenation(text_tokens):
         assert distance(again, full) < 1e-5
         assert [b.calls for b in model.transformer_blocks] == [2] * 4
         assert [b.calls for b in model.single_transformer_blocks] == [2] * 3
-        streams = {k[3] for k in handle.engine.session().histories if k[2] == "blocks 0-3"}
-        assert streams == {"hidden_states", "encoder_hidden_states"}
+    assert streams >= {(0, "hidden_states", True), (0, "encoder_hidden_states", False)}
+    assert {place for place, *_ in streams} == {0, 4} and {s for place, s, _ in streams if place == 4} == {
+        "hidden_states"
+    }
 
 
 def test_text_in_a_stream_of_its_own_is_no_person():
@@ -60,7 +63,7 @@ def test_text_in_a_stream_of_its_own_is_no_person():
             ) as handle,
         ):
             for step in range(4):
-                outs[name] = call(model, 1000.0 - step, seed=step)
+                outs[name] = call(model, 1000.0 - step, step=step)
             assert handle.trace.decisions()[-1] == "skipped"
     assert torch.equal(outs["background"], outs["reuse"]) and torch.equal(outs["nobody says"], outs["line"])
     assert distance(outs["line"], outs["reuse"]) > 1e-3
@@ -170,7 +173,6 @@ def test_a_changed_sequence_between_blocks_ends_a_segment():
 
 def test_a_block_that_was_never_seen_computed_is_not_left_out():
     """Skip-layer guidance leaves blocks out at some steps: what they give back is not known before they ran."""
-    from synccache.testing import AddModel
 
     class Leaving(AddModel):
         def forward(self, hidden_states, timestep, level, leave_out=None):
@@ -186,12 +188,52 @@ def test_a_block_that_was_never_seen_computed_is_not_left_out():
         assert handle.trace.decisions() == ["computed", "computed"]
 
 
-def test_a_block_that_runs_twice_in_a_call_is_refused():
-    class Twice(AddModel):
-        def forward(self, hidden_states, timestep, level):
-            return super().forward(super().forward(hidden_states, timestep, level), timestep, level)
+class Repeated(AddModel):
+    """Runs its blocks in an order that can be changed."""
 
-    model = Twice()
-    refused = pytest.raises(UnsupportedModel, match=r"Block 0 \(AddBlock\) ran twice")
-    with synccache.cached(model, "interval"), torch.no_grad(), refused:
-        model(torch.ones(1, 2, 3), torch.tensor([9.0]), torch.tensor(4.0))
+    order = (0, 1, 2)
+
+    def forward(self, hidden_states, timestep, level):
+        for index in self.order:
+            hidden_states = self.blocks[index](hidden_states, level)
+        return hidden_states
+
+
+@pytest.mark.parametrize(
+    ("order", "text", "full"),
+    [
+        ((0, 1, 2, 0), r"Block 0 \(AddBlock\) ran twice in one call", 48),
+        ((1, 0, 2), r"Block 0 \(AddBlock\) ran after block 1", 44),
+        ((0, 0, 1, 1, 2, 2), r"Block 0 \(AddBlock\) ran twice in one call", 68),
+    ],
+)
+def test_blocks_in_an_order_that_is_not_understood_are_computed_and_said_once(order, text, full):
+    model = Repeated()
+    model.order = order
+    with synccache.cached(model, listed(0)) as handle, pytest.warns(synccache.Notice, match=text) as said:
+        assert [value(model, 1000 - step, 4) for step in range(3)] == [full] * 3
+        assert handle.trace.skipped() == 0 and handle.bytes == 0
+        assert len(said) == 1 and [r.reason for r in handle.trace] == ["listed", "blocks", "blocks"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 0), (0, 2, 1)])
+def test_where_blocks_were_left_out_already_such_a_call_is_refused(order):
+    model = Repeated()
+    with synccache.cached(model, listed(0)) as handle:
+        value(model, 1000, 4)
+        model.order = order
+        with pytest.raises(UnsupportedModel, match="Pass anatomy= with the blocks that run once, in the order"):
+            value(model, 900, 4)
+        assert handle.bytes == 0
+
+
+def test_a_block_that_is_passed_over_is_no_disorder():
+    """Skipped-layer guidance leaves blocks out in passes of its own."""
+    model = Repeated()
+    with synccache.cached(model, listed(0)) as handle:
+        value(model, 1000, 4)
+        for name, model.order, full in (("all", (0, 1, 2), 44), ("some", (0, 2), 36)):
+            for step in range(2):
+                with handle.at(step=step, branch=name, run=name):
+                    assert value(model, 1000, 4) == full
+        assert handle.trace.decisions(-1) == handle.trace.decisions(-2) == ["computed", "skipped"]

@@ -1,4 +1,4 @@
-"""What is told of where calls belong goes first: at(step, total, branch, window, run, request), and diffusers' context."""
+"""What is told of where calls belong goes first: by the handle, by diffusers' ``cache_context``, by ComfyUI."""
 
 import threading
 from contextlib import contextmanager

@@ -49,8 +49,8 @@ def test_to_json_is_plain(traced):
     rows = json.loads(json.dumps(trace.to_json()))
     assert len(rows) == len(trace)
     assert set(rows[0]) == {
-        "run", "step", "evaluation", "branch", "decides", "expert", "request", "timestep", "decision", "reason",
-        "error", "total", "seconds", "bytes", "probe_bytes",
+        "run", "step", "evaluation", "branch", "decides", "expert", "request", "window", "timestep", "decision",
+        "reason", "error", "total", "seconds", "bytes", "probe_bytes",
     }  # fmt: skip
 
 
@@ -59,8 +59,10 @@ def test_summary(traced):
     lines = trace.summary().splitlines()
     assert lines[1].split()[:4] == ["0", "20", str(trace.computed(0)), str(trace.skipped(0))]
     assert lines[2].split()[:2] == ["1", "12"]
-    bar = lines[-1].split()[2]
+    bar = lines[-2].split()[2]
     assert bar[0] == "#" and bar.count("#") == trace.computed() and bar.count(".") == trace.skipped()
+    counts = {reason: int(number) for reason, _, number in (r.rpartition(" ") for r in lines[-1][9:].split(", "))}
+    assert lines[-1].startswith("reasons: ") and counts == trace.reasons() and sum(counts.values()) == trace.computed()
     assert Trace().summary() == "Nothing was called yet."
 
 

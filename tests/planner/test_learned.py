@@ -145,6 +145,8 @@ def test_another_models_profile_is_refused(profile):
         with pytest.raises(InputError, match="The profile was made for a model with"):
             synccache.apply(other, "magcache", profile=profile)
     assert not profile.fits(Anatomy("video", tuple(Video().blocks)))
+    guess = Anatomy("Video", tuple(Video(layers=2).blocks), observe=lambda visits: guess)
+    profile.check(guess)  # what it is made of is seen on its first call
 
 
 def test_another_schedulers_profile_is_refused(profile):

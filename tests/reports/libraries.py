@@ -14,10 +14,11 @@ import torch
 import torch.distributed as dist
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
-from neighbours import LAYERS, Neighbour, all_of, kind, layers, louder
+from neighbours import Neighbour, kind, louder
 from peft import LoraConfig
 from torch import nn
 
+BLOCKS = {"flux": ("transformer_blocks", "single_transformer_blocks"), "wan": ("blocks",)}
 CPU = torch.device("cpu")
 ADAPTED = ["to_q", "to_k", "to_v", "proj_mlp", "proj_out", "ffn.net.2"]
 
@@ -81,40 +82,22 @@ def peft_model(model: nn.Module) -> Callable[[], Any]:
     return peft.get_peft_model(model, config()).unload
 
 
+def with_adapters(model: str, *found: Callable[[nn.Module], Callable[[], Any]]) -> list[Neighbour]:
+    before = {unloaded: add_adapter, switched: add_two, both: add_two, disabled: add_adapter, fused: add_adapter}
+    return [Neighbour(f"peft_{on.__name__}", on, model, before.get(on, lambda model: None)) for on in found]
+
+
 ADAPTERS = [
-    Neighbour(f"peft_{on.__name__}", on, model, before)
-    for model in ("flux", "wan")
-    for on, before in (
-        (added, lambda model: None), (unloaded, add_adapter), (switched, add_two), (both, add_two),
-        (disabled, add_adapter), (fused, add_adapter), (peft_model, lambda model: None),
-    )
-]  # fmt: skip
+    *with_adapters("flux", added, unloaded, switched, both, disabled, fused, peft_model),
+    *with_adapters("wan", added, unloaded, switched, fused),
+]
 
 
 # -- weights in other places and types -----------------------------------------------------------------------------
 
 
-def quantised(model: nn.Module) -> Callable[[], Any]:
-    """Other modules stand in the place of linear layers."""
-    names = LAYERS[kind(model)][1:]
-    before = layers(model)[1:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch announces that this moves to torchao
-        torch.ao.quantization.quantize_dynamic(model, set(names), inplace=True)
-    assert all(a is not b for a, b in zip(before, layers(model)[1:], strict=True))
-    return lambda: [model.set_submodule(n, m) for n, m in zip(names, before, strict=True)]
-
-
-def layerwise_casting(model: nn.Module) -> Callable[[], Any]:
+def layerwise_casting(model: nn.Module) -> None:
     model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
-
-    def off() -> None:
-        for module in model.modules():
-            if hasattr(module, "_diffusers_hook"):
-                module._diffusers_hook.remove_hook("layerwise_casting", recurse=False)
-        model.to(torch.float32)
-
-    return off
 
 
 def group_offloading(kind: str, **more: int) -> Callable[[nn.Module], Callable[[], Any]]:
@@ -164,26 +147,24 @@ def one_rank() -> Iterator[None]:
 
 def sharded(model: nn.Module) -> None:
     mesh = dist.init_device_mesh("cpu", (1,))
-    names = ("transformer_blocks", "single_transformer_blocks") if kind(model) == "flux" else ("blocks",)
-    for name in names:
-        for block in getattr(model, name):
+    for name in BLOCKS[kind(model)]:
+        for block in model.get_submodule(name):
             dist.fsdp.fully_shard(block, mesh=mesh)
     dist.fsdp.fully_shard(model, mesh=mesh)
 
 
 def is_sharded(model: nn.Module) -> bool:
-    return isinstance(model, dist.fsdp.FSDPModule) and all(hasattr(p, "device_mesh") for p in model.parameters())
+    return all(isinstance(m, dist.fsdp.FSDPModule) for m in (model, *model.get_submodule(BLOCKS[kind(model)][0])))
 
 
 OFFLOADS = [
-    Neighbour("quantise_dynamic", quantised),
-    Neighbour("layerwise_casting", layerwise_casting),
+    Neighbour("layerwise_casting", layerwise_casting, goes=False),
     Neighbour("group_offloading_blocks", group_offloading("block_level", num_blocks_per_group=2), shows=is_offloaded),
     Neighbour("group_offloading_leaves", group_offloading("leaf_level"), shows=is_offloaded),
     Neighbour("sequential_offloading", sequential_offloading, shows=lambda m: next(m.parameters()).is_meta),
     Neighbour("model_offloading", model_offloading, shows=lambda m: hasattr(m, "_hf_hook")),
-    Neighbour("fully_shard", sharded, shows=is_sharded),
-    Neighbour("fully_shard", sharded, "wan", shows=is_sharded),
+    Neighbour("fully_shard", sharded, shows=is_sharded, goes=False),
+    Neighbour("fully_shard", sharded, "wan", shows=is_sharded, goes=False),
 ]
 
 

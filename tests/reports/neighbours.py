@@ -1,35 +1,30 @@
-"""What others do to a model that a cache is on: hooks, wrappers, other classes, adapters, other weights, offloading."""
+"""What others do to a model that a cache is on; and hooks, wrappers and classes of their own around a module."""
 
 from __future__ import annotations
 
-import copy
-import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import accelerate
-import torch
-import torch.nn.functional as F
+from diffusers import FluxTransformer2DModel
 from diffusers.hooks import HookRegistry
 from diffusers.hooks import ModelHook as DiffusersHook
-from models import image, wan
-from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
-from torch.nn.utils.parametrizations import spectral_norm, weight_norm
+from models import image, seeded, wan
+from torch import nn
 
-BUILD = {"flux": image.build_flux, "wan": lambda: wan.build(layers=4)}
+FLUX = {
+    "in_channels": 8, "num_layers": 2, "num_single_layers": 2, "attention_head_dim": 16, "num_attention_heads": 2,
+    "joint_attention_dim": 12, "pooled_projection_dim": 8, "axes_dims_rope": (4, 4, 8),
+}  # fmt: skip
+BUILD = {"flux": lambda: seeded(lambda: FluxTransformer2DModel(**FLUX)), "wan": lambda: wan.build(layers=3)}
 INPUTS = {"flux": image.flux, "wan": wan.text}
-PLACES = {  # a model, two blocks, and modules that are filled in; then layers with weights
+PLACES = {  # a model, two blocks, and modules that are filled in
     "flux": (
         "", "transformer_blocks.1", "single_transformer_blocks.1", "transformer_blocks.1.attn",
         "single_transformer_blocks.1.proj_out",
     ),
     "wan": ("", "blocks.1", "blocks.2", "blocks.1.ffn"),
-}  # fmt: skip
-LAYERS = {
-    "flux": ("transformer_blocks.1.attn.to_q", "transformer_blocks.0.ff.net.2", "single_transformer_blocks.1.proj_out"),
-    "wan": ("blocks.1.attn1.to_q", "blocks.2.ffn.net.2"),
 }  # fmt: skip
 
 
@@ -38,10 +33,11 @@ class Neighbour:
     """Something that others do to a model.
 
     Attributes:
-        on: does it, and gives what undoes it, or None where nothing can.
+        on: does it, and gives what undoes it; None where nothing can (``goes``).
         model: which one it is done to.
         before: what is done to the model in any case, before all else.
         shows: says whether it is there, where the model's numbers don't tell.
+        stays: it can't go while something that came later stands on it; it has no effect any more, that is all.
         runs: counts the graphs that ran, where compiled code hides the modules.
         refuses: scopes with which it can't be combined.
     """
@@ -51,6 +47,8 @@ class Neighbour:
     model: str = "flux"
     before: Callable[[nn.Module], Any] = lambda model: None
     shows: Callable[[nn.Module], bool] | None = None
+    goes: bool = True
+    stays: bool = False
     runs: Callable[[], int] | None = None
     refuses: frozenset[str] = field(default_factory=frozenset)
 
@@ -63,10 +61,6 @@ def places(model: nn.Module) -> list[nn.Module]:
     return [model.get_submodule(name) for name in PLACES[kind(model)]]
 
 
-def layers(model: nn.Module) -> list[nn.Module]:
-    return [model.get_submodule(name) for name in LAYERS[kind(model)]]
-
-
 def all_of(undo: Iterable[Callable[[], Any]]) -> Callable[[], None]:
     """Undoes one after the other, the last one first."""
     undo = list(undo)
@@ -76,14 +70,6 @@ def all_of(undo: Iterable[Callable[[], Any]]) -> Callable[[], None]:
             one()
 
     return off
-
-
-def at_all_places(on: Callable[[nn.Module], Callable[[], Any]]) -> Callable[[nn.Module], Callable[[], Any]]:
-    return lambda model: all_of([on(module) for module in places(model)])
-
-
-def at_all_layers(on: Callable[[nn.Module], Callable[[], Any]]) -> Callable[[nn.Module], Callable[[], Any]]:
-    return lambda model: all_of([on(module) for module in layers(model)])
 
 
 def louder(output: Any, by: float = 1.25) -> Any:
@@ -124,15 +110,20 @@ def another_class(module: nn.Module) -> Callable[[], Any]:
 
 
 def call_impl_of_another(module: nn.Module) -> Callable[[], Any]:
-    """Another library stands in the same place, and takes itself off as it came."""
-    own = "_call_impl" in vars(module)
-    inner = module._call_impl
-    mine = module._call_impl = lambda *args, **kwargs: louder(inner(*args, **kwargs))
+    """Another library stands in the same place; where a third one stands on it, it can only fall silent."""
+    inner, heard = vars(module).get("_call_impl"), [True]
+    own = module._call_impl
+
+    def mine(*args: Any, **kwargs: Any) -> Any:
+        return louder(own(*args, **kwargs)) if heard else own(*args, **kwargs)
+
+    module._call_impl = mine
 
     def off() -> None:
+        heard.clear()
         if vars(module).get("_call_impl") is mine:
             del module._call_impl
-            if own and getattr(inner, "act", None) is not None:
+            if inner is not None:
                 module._call_impl = inner
 
     return off
@@ -157,105 +148,10 @@ def diffusers_hook(module: nn.Module) -> Callable[[], Any]:
     return lambda: registry.remove_hook("louder", recurse=False)
 
 
-# -- other modules and weights -------------------------------------------------------------------------------------
-
-
-class Louder(nn.Module):
-    """A parametrization: weights times 1.25."""
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return 1.25 * weight
-
-
-class Halves(Tensor):
-    """Weights in half precision that linear layers are computed with as float32, as quantised ones are."""
-
-    @classmethod
-    def __torch_function__(cls, func: Any, kinds: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        if func is F.linear:
-            args = (args[0], args[1].as_subclass(Tensor).half().float(), *args[2:])
-        with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **(kwargs or {}))
-
-
-def half_weights(module: nn.Module) -> Callable[[], Any]:
-    """What ``quantize_`` does: the weight gets another type, in the same module, which gets an ``extra_repr``."""
-    before = module.weight
-    module.weight = nn.Parameter(before.detach().as_subclass(Halves), requires_grad=False)
-    module.extra_repr = types.MethodType(lambda self: "halves", module)
-
-    def off() -> None:
-        module.weight = before
-        del module.extra_repr
-
-    return off
-
-
-def own_parametrization(module: nn.Module) -> Callable[[], Any]:
-    parametrize.register_parametrization(module, "weight", Louder())
-    return lambda: parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
-
-
-def weight_normed(module: nn.Module) -> Callable[[], Any]:
-    weight_norm(module)
-    with torch.no_grad():
-        module.parametrizations.weight.original0.mul_(1.25)
-    return lambda: parametrize.remove_parametrizations(module, "weight")
-
-
-def spectral_normed(module: nn.Module) -> Callable[[], Any]:
-    spectral_norm(module)
-    return lambda: parametrize.remove_parametrizations(module, "weight")
-
-
-def pruned(module: nn.Module) -> Callable[[], Any]:
-    prune.l1_unstructured(module, "weight", 0.3)
-    return lambda: prune.remove(module, "weight")
-
-
-def replaced(model: nn.Module, names: Iterable[str], other: Callable[[nn.Module], nn.Module]) -> Callable[[], Any]:
-    """Put other modules in the place of those with ``names``."""
-    undo = []
-    for name in names:
-        before = model.get_submodule(name)
-        model.set_submodule(name, other(before))
-        undo.append(lambda name=name, before=before: model.set_submodule(name, before))
-    return all_of(undo)
-
-
-def louder_copy(module: nn.Module) -> nn.Module:
-    """A copy, as those make it who replace modules: it goes without the cache of the one that it is a copy of."""
-    twin = copy.deepcopy(module)
-    with torch.no_grad():
-        for weights in twin.parameters():
-            weights.mul_(1.25)
-    return twin
-
-
-class Wrapped(nn.Module):
-    """A module around another, with an effect of its own."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return louder(self.inner(*args, **kwargs))
-
-
-AROUND = (
-    forward_hook, forward_pre_hook, forward_on_the_instance, another_class, call_impl_of_another, accelerate_hook,
-    diffusers_hook,
+AROUND = tuple(
+    Neighbour(on.__name__, lambda model, on=on: all_of([on(module) for module in places(model)]), stays=stays)
+    for on, stays in (
+        (forward_hook, False), (forward_pre_hook, False), (forward_on_the_instance, False), (another_class, False),
+        (call_impl_of_another, True), (accelerate_hook, False), (diffusers_hook, False),
+    )
 )  # fmt: skip
-WEIGHTS = (half_weights, own_parametrization, weight_normed, spectral_normed, pruned)
-FILLED = (*PLACES["flux"][3:], "transformer_blocks.0.ff", "transformer_blocks.1.ff.net.2")
-MODULES = tuple(
-    [Neighbour(on.__name__, at_all_places(on)) for on in AROUND]
-    + [Neighbour(on.__name__, at_all_layers(on)) for on in WEIGHTS]
-    + [
-        Neighbour("louder_copy", lambda model: replaced(model, FILLED, louder_copy)),
-        Neighbour("wrapped", lambda model: replaced(model, FILLED, Wrapped)),
-        Neighbour("wrapped_blocks", lambda model: replaced(model, PLACES["wan"][1:3], Wrapped), model="wan"),
-        Neighbour("louder_copy_of_a_block", lambda model: replaced(model, ["blocks.2"], louder_copy), model="wan"),
-    ]
-)

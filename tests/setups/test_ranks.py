@@ -49,15 +49,9 @@ def test_a_smaller_group_is_not_the_world(ranks):
 
 
 def test_a_model_may_say_that_all_ranks_share_a_sample(ranks):
-    for rank, found in enumerate(ranks):
-        own = [[1.0 + rank, 1.0]]
-        assert found["flags"] == {"off": own, "on": [[3.0, 2.0]], "one each": own}
-
-
-def test_context_parallelism_tells_its_group(ranks):
-    for found in ranks:
-        assert found["tokens"]["ranks"] == [0, 1]
-        assert found["tokens"]["sums"].tolist() == [[2.0, 5.0]]
+    for found, alone in zip(ranks, ALONE, strict=True):
+        for name, errors in (("off", alone), ("one each", alone), ("on", TOGETHER)):
+            assert found["flags"][name] == pytest.approx(errors), name
 
 
 def test_ranks_that_share_tokens_skip_on_a_fixed_schedule(ranks):

@@ -1,15 +1,16 @@
 """Two generations at once: each in its thread, with a model of its own or sharing one."""
 
+import sys
 import threading
 
-import pytest
 import torch
 
 import synccache
-from synccache.engine.store.anchors import History
-from synccache.engine.store.session import Session
-from synccache.engine.types import Region
-from synccache.testing import Pipeline, Video
+from synccache import Method
+from synccache.forecasters import Reuse
+from synccache.gates import Interval
+from synccache.scopes import WholeStack
+from synccache.testing import AddModel, Pipeline, Video
 
 STEPS = 12
 
@@ -78,20 +79,28 @@ def test_two_pipelines_that_share_a_transformer():
         assert [b.calls - n for b, n in zip(model.blocks, before, strict=True)] == [ran] * 5
 
 
-@pytest.mark.parametrize("what", ["anchor", "request"])
-def test_bytes_are_counted_while_another_thread_stores(what):
-    """The other thread's turn comes, as it may, in the middle of the count."""
-    with synccache.cached(Video(), "none") as handle:
-        session = handle.engine.session()
+def test_bytes_are_counted_while_other_threads_store():
+    """The interpreter turns to another thread as often as it can, so also in the middle of a count."""
+    model, x, level = AddModel(), torch.ones(1, 2, 3), torch.tensor(1.0)
+    before, done, counts = sys.getswitchinterval(), threading.Event(), []
+    with synccache.cached(model, Method(Interval(2), WholeStack(), Reuse())) as handle:
 
-        class Interrupted(History):
-            @property
-            def bytes(self) -> int:
-                if what == "anchor":
-                    session.history(0, "another", Region("blocks 1-2", (1, 2)), "x", 1)
-                else:
-                    handle.engine.sessions["another"] = Session("another", False)
-                return 7
+        def generate(_):
+            with torch.no_grad():
+                for request in range(500):
+                    with handle.at(request=request):
+                        model(x, torch.tensor([1000.0]), level)
+            done.set()
 
-        session.held[0, None, "blocks 0-1"] = {"x": Interrupted(1)}
-        assert handle.bytes == 7
+        def count(_):
+            while not done.is_set():
+                counts.append(handle.bytes)
+
+        sys.setswitchinterval(1e-6)
+        try:
+            in_threads(generate, count)
+        finally:
+            sys.setswitchinterval(before)
+            done.set()
+        assert handle.bytes == 500 * x.numel() * 4
+        assert counts == sorted(counts) and len(counts) > 100

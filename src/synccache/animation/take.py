@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from ..api import cached
-from ..trace import Record, Trace
 from ..portrait.data import to_pixels
 from ..portrait.hearing import FEATURES, TOKENS
 from ..portrait.pipeline import PortraitPipeline
+from ..trace import Record, Trace
 from .scene import Scene
 
 

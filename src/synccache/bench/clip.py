@@ -15,13 +15,13 @@ from torch import nn
 from .. import cached
 from ..anatomies import find
 from ..engine.handle import Handle
-from ..trace import Trace
 from ..metrics.fidelity import psnr
 from ..metrics.sync import sync
 from ..portrait.data import to_pixels
 from ..portrait.pipeline import PortraitPipeline
 from ..portrait.render import measure_opening
 from ..scopes import Segments, inner_sites, random_boundaries
+from ..trace import Trace
 from .contenders import REFERENCE, Contender
 from .heldout import HeldOut, silence
 from .overhead import ideal_speedup, identity_share

@@ -73,7 +73,8 @@ class Anatomy:
         signal: gives what tells a gate how far the model has moved on (the modulated input of the first block, or its
             time embedding) from the first block's bound arguments; None: its time embedding, found by name.
         candidates: modules to watch on the first call of a model whose blocks are found by structure.
-        observe: gives the anatomy from what they did on that call; None: it is known.
+        observe: gives the anatomy from what they did on that call; None: it is known. ``glance`` makes of each visit
+            what this needs, so that no tensor is held until the call is over.
         uncovered: names of repeated blocks that can't be left out, ``"context_refiner.0-1"``.
 
     Example:
@@ -103,6 +104,7 @@ class Anatomy:
     signal: Callable[[Mapping[str, Any]], Tensor] | None = None
     candidates: tuple[nn.Module, ...] = ()
     observe: Callable[[Sequence[Visit]], Anatomy] | None = None
+    glance: Callable[[Visit], Visit] | None = None
     uncovered: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..errors import InputError, UnsupportedModel
 from .anatomy import Anatomy
 from .attach.form import Form
 from .attach.structure import Structure
@@ -52,7 +53,13 @@ class Expert:
 
     def cut(self) -> bool:
         """Cut the transformer into regions, by what is known of it now; whether they are others than before."""
-        found = self.method.regions(self.structure.anatomy, self.plan)
+        anatomy = self.structure.anatomy
+        try:
+            found = self.method.regions(anatomy, self.plan)
+        except (InputError, UnsupportedModel):
+            if anatomy.blocks:
+                raise
+            found = ()  # none of its blocks could be told
         if found == self.regions:
             return False
         check_fit(self.method, found)

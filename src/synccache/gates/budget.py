@@ -61,8 +61,8 @@ class Budget:
     them. ``Warmup`` and ``Last`` inside ``gate`` keep their steps, ``MaxGap`` gives way. Where the number is too small
     for both, the warm-up is shortened; the first step is always computed.
 
-    Without ``errors`` it computes the warm-up (at most a third of them), the last steps, and the others at even distances
-    in between.
+    Without ``errors`` it computes the warm-up (at most a third of the number), the last steps, and the others at even
+    distances in between.
 
     A run whose length nobody tells is computed in full. Second evaluations of a step (Heun) do as the step did and
     don't count. Wrap it around the other wrappers: what is forced from outside, it can't reserve.

@@ -16,8 +16,8 @@ from ..engine.types import Region
 from ..errors import InputError, SynccacheError
 from ..methods.values import check
 from ..profiles import Plan, Profile, shipped_file
+from ..profiles.identity import differences
 from ..profiles.plan import SHIPPED
-from ..profiles.profile import differences
 from ..scopes.segments import Segments
 from .calls import Size
 from .models import Model, find_model

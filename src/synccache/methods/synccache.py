@@ -8,7 +8,7 @@ Reading: with fewer tensors than segments, neighbours merge; audio modules insid
 what is stored is the sum of the blocks' own residuals. The paper is ambiguous: they may be meant as absorbed.
 Computed: with ``computed_steps=N`` exactly N steps of every run. A profile's errors, if they were measured with the
 same ``mask_weight``, tell which: they are stretched to a run of another length, and scaled to this run's errors.
-Without a profile the steps behind the warm-up are spread evenly.
+Without a profile the steps behind the warm-up (at most a third of N) are spread evenly.
 Cost of a skipped step: one block and the audio modules. Memory: ``min(S, max(1, floor(cache_ratio * L_a)))`` tensors of
 the token sequence's size per guidance branch, and one for the probe.
 Use it for audio-driven portraits, where lips must follow the speech and the background hardly changes.

@@ -1,7 +1,7 @@
 """Profiles: what methods learnt about a model; their files, and which one a method uses."""
 
 from .build import Built, build
-from .digest import weights_of
+from .identity import weights_of
 from .plan import Plan
 from .profile import Profile
 from .saving import load_settings, save_settings

@@ -13,8 +13,8 @@ from ..engine.anatomy import Anatomy
 from ..methods import RECIPES
 from ..methods.names import lenders
 from ..methods.remedy import ProfileNeeded
-from .digest import weights_of
 from .file import read_profile, write_profile
+from .identity import differences, weights_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +142,3 @@ def learners(method: str) -> list[str]:
 
 def _fits(found: Sequence[int], wanted: Sequence[int | None]) -> bool:
     return len(found) == len(wanted) and all(w in (None, n) for n, w in zip(found, wanted, strict=True))
-
-
-def differences(model: Mapping[str, Any], anatomy: Anatomy) -> list[tuple[str, Any, Any]]:
-    """(key, known, found) wherever the identity ``model`` and that of ``anatomy`` are both known and differ."""
-    both = [(key, model.get(key), value) for key, value in anatomy.identity().items()]
-    return [(k, known, v) for k, known, v in both if None not in (known, v) and known != v]

@@ -24,9 +24,9 @@ def first_tensor(output: Any) -> Tensor:
     return first_tensor(next(iter(values)))
 
 
-def call(model: nn.Module, inputs: Inputs) -> Any:
-    """A call with tensors of its own, since a model may write into those that it is given."""
-    return model(**{name: _copied(value) for name, value in inputs.items()})
+def call(model: nn.Module, anatomy: Anatomy, inputs: Inputs) -> Any:
+    """A call as pipelines make it: conditioning in the same objects each time, the latent in a tensor of its own."""
+    return model(**{name: _copied(v) if name == anatomy.latent else v for name, v in inputs.items()})
 
 
 def successive(inputs: Inputs, anatomy: Anatomy, steps: int = 3) -> list[dict[str, Any]]:

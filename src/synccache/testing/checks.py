@@ -71,13 +71,13 @@ def check_never_skipping(
 ) -> None:
     """``calls`` are successive steps of one run: they are seen as that, and a gate that never skips changes no bit."""
     known = _known(model, anatomy)
-    plain = [output(call(model, inputs)) for inputs in calls]
-    if not torch.equal(output(call(model, calls[0])), plain[0]):
+    plain = [output(call(model, known, inputs)) for inputs in calls]
+    if not torch.equal(output(call(model, known, calls[0])), plain[0]):
         _fail("The untouched model gives another output for the same input each time: call model.eval() first.")
     for gate in (Never(), Never(Probe())):
         with _attached(model, Method(gate, Segments(), Reuse()), known) as handle:
             for number, inputs in enumerate(calls):
-                found = output(call(model, inputs))
+                found = output(call(model, known, inputs))
                 if not torch.equal(found, plain[number]):
                     _fail(
                         f"With a gate that never skips, step {number} is {distance(found, plain[number]):.2g} off the "
@@ -110,15 +110,17 @@ def check_repeated_input(
     Returns the indices of the blocks that were left out.
     """
     known = _known(model, anatomy)
-    modules = {**dict(enumerate(known.blocks)), **{name: model.get_submodule(name) for name in live}}
+    blocks = _blocks(model, known, inputs)
+    modules: dict[Hashable, nn.Module] = dict(enumerate(blocks))
+    modules.update((name, model.get_submodule(name)) for name in live)
     with _attached(model, FIRST, known) as handle, count_calls(modules) as calls:
-        full = output(_call_at(handle, model, 0, inputs))
+        full = output(_call_at(handle, model, known, 0, inputs))
         computed = calls.copy()
-        again = _filled(handle, calls, within, lambda step: output(_call_at(handle, model, step, inputs)))
+        again = _filled(handle, calls, within, lambda step: output(_call_at(handle, model, known, step, inputs)))
         if again is None:
             why = handle.trace.records[-1].reason
             _fail(f"No step could be filled in after {within} with the same input ({why}): see the anatomy's streams.")
-        out = tuple(i for i in range(len(known.blocks)) if computed[i] and not calls[i])
+        out = tuple(i for i in range(len(blocks)) if computed[i] and not calls[i])
         filled = {i for region in handle.regions for i in region.members}
         ran = sorted(filled - set(out))
         if ran:
@@ -145,32 +147,31 @@ def check_changed_conditioning(
 ) -> str:
     """Other conditioning on a step that is filled in: the output is nearer to the true one than a stale output is.
 
-    Returns the step's decision: ``"skipped"``, or ``"computed"`` where the anatomy's ``steady`` has such a step
-    computed.
+    Returns the step's decision: ``"skipped"``, or ``"computed"`` where the conditioning was seen to reach the blocks.
     """
     known = _known(model, anatomy)
-    stale, true = (output(call(model, given)) for given in (inputs, changed))
+    stale, true = (output(call(model, known, given)) for given in (inputs, changed))
     if not distance(stale, true) > 1e-3:
         _fail(
             f"The changed inputs move the model's own output by {distance(stale, true):.2g} only (relative), which "
             "says nothing: give conditioning that differs more."
         )
     with _attached(model, FIRST, known) as handle, count_calls({n: model.get_submodule(n) for n in live}) as calls:
-        output(_call_at(handle, model, 0, inputs))
+        output(_call_at(handle, model, known, 0, inputs))
         computed = calls.copy()
         for step in range(1, within):  # some models are understood on a second computed step only
             if handle.trace.records[-1].decision == "computed":
-                output(_call_at(handle, model, step, inputs))
+                output(_call_at(handle, model, known, step, inputs))
         calls.clear()
-        followed = output(_call_at(handle, model, within, changed))
+        followed = output(_call_at(handle, model, known, within, changed))
         decision = handle.trace.records[-1].decision
     _check_live(live, computed, calls)
     off, stale_off = distance(followed, true), distance(stale, true)
     if not (off < stale_off and off < distance(followed, stale)):
         _fail(
             f"With other conditioning, a step that is {decision} is {off:.2g} off the true output (relative), where a "
-            f"stale output is {stale_off:.2g} off: the conditioning enters inside the blocks, so name it in steady, or "
-            "in added."
+            f"stale one is {stale_off:.2g} off: it reaches the blocks, so don't name it in live; or if it reaches them "
+            "by none of their arguments, let those blocks be fixed."
         )
     return decision
 
@@ -186,7 +187,7 @@ def check_token_grid(model: nn.Module, anatomy: Anatomy | None, inputs: Inputs) 
         _fail("The anatomy's grid gives None for these inputs, so masks can't be used on them.")
     gate = Watching(frozenset({0}), Look(lambda found: _note_tokens(found, seen)))
     with _attached(model, Method(gate, Segments(), Reuse()), known):
-        call(model, inputs)
+        call(model, known, inputs)
     if seen != [math.prod(grid)]:
         first = known.first_token(0, inputs)
         _fail(
@@ -199,13 +200,14 @@ def check_token_grid(model: nn.Module, anatomy: Anatomy | None, inputs: Inputs) 
 def check_removal(model: nn.Module, anatomy: Anatomy | None, inputs: Inputs) -> None:
     """``remove`` gives every module back as it was, also after an exception, and frees what was stored."""
     known = _known(model, anatomy)
-    call(model, inputs)  # what the model itself keeps from a call is there before
+    blocks = _blocks(model, known, inputs)
+    call(model, known, inputs)  # what the model itself keeps from a call is there before
     before = {name: _look_of(module) for name, module in model.named_modules()}
     for broken in (False, True):
         handle = apply(model, FIRST, anatomy=known)
-        hook = known.blocks[-1].register_forward_pre_hook(_break_off) if broken else None
+        hook = blocks[-1].register_forward_pre_hook(_break_off) if broken else None
         try:
-            call(model, inputs)
+            call(model, known, inputs)
         except _BrokenOff:
             pass
         finally:
@@ -239,6 +241,15 @@ def _known(model: nn.Module, anatomy: Anatomy | None) -> Anatomy:
     return anatomy if anatomy is not None else anatomies.find(model)
 
 
+def _blocks(model: nn.Module, known: Anatomy, inputs: Inputs) -> tuple[nn.Module, ...]:
+    """The model's blocks; where they are only known from what they do, after they did it."""
+    if known.observe is None:
+        return known.blocks
+    with _attached(model, FIRST, known) as handle:
+        call(model, known, inputs)
+        return handle.anatomy.blocks
+
+
 @contextmanager
 def _attached(model: nn.Module, method: Method, anatomy: Anatomy) -> Iterator[Any]:
     """A cache is attached; what it refuses to do, or has to notice, is a failure."""
@@ -251,10 +262,10 @@ def _attached(model: nn.Module, method: Method, anatomy: Anatomy) -> Iterator[An
             raise AssertionError(f"While the cache was attached, it said: {said}") from None
 
 
-def _call_at(handle: Any, model: nn.Module, step: int, inputs: Inputs) -> Any:
+def _call_at(handle: Any, model: nn.Module, known: Anatomy, step: int, inputs: Inputs) -> Any:
     """A call that is step ``step`` of its run, whatever its timestep and latent."""
     with handle.at(step=step):
-        return call(model, inputs)
+        return call(model, known, inputs)
 
 
 def _filled(handle: Any, calls: Counter[Hashable], within: int, run: Callable[[int], Tensor]) -> Tensor | None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..errors import InputError
 
-if TYPE_CHECKING:
-    from .records import Trace
 
-
-def draw_trace(trace: Trace, path: Path, run: int = -1) -> Path:
-    """Decisions and errors over steps above, cached bytes below.
+def draw_trace(trace: Any, path: Path, run: int = -1) -> Path:
+    """Decisions and errors of a ``Trace`` over steps above, cached bytes below.
 
     Raises:
         InputError: the trace is empty.

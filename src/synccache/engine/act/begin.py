@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import Conflict, InputError
 from ..anatomy import argument_names, bind, original_class, tensors_in, version
@@ -34,9 +34,9 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     bound = bind(original_class(model), args, kwargs)
     _force(engine, model, bound, kwargs, anatomy.forced)
     for what, name in (("timestep", anatomy.timestep), ("latent", anatomy.latent)):
-        if bound.get(name) is None or (what == "latent" and not tensors_in(bound[name])):
+        how = _problem(what, bound.get(name))
+        if how is not None:
             names = ", ".join(argument_names(original_class(model)))
-            how = "without" if bound.get(name) is None else "with no tensor as"
             raise InputError(
                 f"{original_class(model).__name__}({names}) was called {how} {name!r}, which the anatomy gives as "
                 f"the {what}. Pass anatomy=Anatomy(..., {what}=...) with the name of that argument."
@@ -55,6 +55,20 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     if not call.waits:
         locate(call)
     return call
+
+
+def _problem(what: str, value: Any) -> str | None:
+    """How a model was called with ``value`` as its ``what``; None where it may be one."""
+    if value is None:
+        return "without"
+    tensors = tensors_in(value)
+    if what == "latent":
+        return None if tensors and all(t.ndim > 1 for t in tensors) else "with no tensor as"
+    if any(sum(size > 1 for size in t.shape[1:]) > 1 for t in tensors):
+        return "with more than a number for each token as"
+    numbers = value if isinstance(value, list | tuple) else [value]
+    known = tensors or all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
+    return None if known else "with no number as"
 
 
 def _force(
@@ -135,12 +149,9 @@ def _look_at_latents(call: Call) -> None:
 
 
 def _look_at_conditioning(call: Call) -> None:
-    """Ask for numbers of the conditioning, where its objects don't tell which of several branches it is."""
-    clock, whole = call.session.clock, call.expert.whole is not None  # of the whole model, a change shows nowhere else
+    """Ask for numbers of the conditioning, where its objects don't tell that it is a branch's of old."""
+    clock = call.session.clock
     if not clock.branches or any(b.is_exactly(call.conditioning) for b in clock.branches):
-        return
-    moved = call.time is not None and clock.time is not None and not call.time.same_as(clock.time)
-    if not whole and (call.label is not None or (moved and len(clock.branches) == 1)):
         return
     call.prints = Prints(call.conditioning.compared)
     for prints in (call.prints, *(b.prints for b in clock.branches)):

@@ -46,7 +46,8 @@ def run_block(call: Call, index: int, run: Callable[..., Any], args: tuple, kwar
     if not structure.settled:
         bound = bind(original_class(structure.anatomy.blocks[index]), args, kwargs)
         structure.enter(index, bound)
-    capture = _capture(call, region) if decision is not None and region is not None and not call.alone else None
+    stores = decision is not None and not call.alone and not expert.confused
+    capture = _capture(call, region) if stores and region is not None else None
     if capture is not None:
         capture.enter(index, inputs, index - 1 in structure.joined)
     if call.begun:
@@ -86,6 +87,7 @@ def _in_order(call: Call, index: int) -> bool:
         raise UnsupportedModel(text + advice)
     if not call.expert.confused:
         call.expert.confused = True
+        call.session.drop(expert=call.expert.index)
         call.engine.notices.say("order", f"{text}Every step is computed. {advice}")
     for capture in call.captures.values():
         capture.valid = False

@@ -11,7 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..place.conditioning import Prints
+from ..anatomy import by_class, original_class
+from ..place.conditioning import PROMPT, Prints
 from .call import Call
 
 # Arguments of blocks that carry the time embedding, the likeliest first; and names of others that move with the step.
@@ -29,8 +30,9 @@ def see_inputs(call: Call, index: int, bound: Mapping[str, Any]) -> None:
         wanted = not known or any(b.inputs is None for b in branches)
     if not wanted:
         return
-    main = next(iter(call.expert.structure.streams(index)), None)
-    others = {n: v for n, v in bound.items() if n != main and not _MOVING.search(n)}
+    anatomy, main = call.expert.structure.anatomy, next(iter(call.expert.structure.streams(index)), None)
+    live = by_class(anatomy.added, original_class(anatomy.blocks[index])) or {}
+    others = {n: v for n, v in bound.items() if n != main and n not in live and not _MOVING.search(n)}
     tensors = [v for v in others.values() if isinstance(v, Tensor) and v.numel() > call.latents.batch]
     call.inputs = Prints(tensors)
     if call.inputs.unread is not None:
@@ -41,37 +43,27 @@ def has_changed(call: Call) -> bool:
     """Whether the branch is conditioned on something else than before; then it has to be computed."""
     assert call.position is not None
     branch, changed = call.position.branch, _open(call)
-    if call.expert.whole is not None:  # then nothing is live
-        return bool(call.position.changed) and _values_differ(call, call.position.changed)
-    if call.inputs is None:
-        return False
     before, branch.inputs = branch.inputs, branch.inputs or call.inputs
+    if any(r.value == "absorbed" or r is call.expert.whole for r in call.expert.regions or ()):  # then nothing is live
+        return bool(call.position.changed)
+    if call.inputs is None or before is None or not changed:
+        return bool(changed) and call.inputs is None  # no block was called yet
     flag = bool(changed & call.conditioning.plain.keys())  # which may say anything to the blocks
-    if before is None or not changed or (before.rows == call.inputs.rows and not flag):
+    if before.rows == call.inputs.rows and not flag and _enters_between(call, changed):
         return False
     branch.inputs = call.inputs
     return True
+
+
+def _enters_between(call: Call, names: frozenset[str]) -> bool:
+    """Whether what the first block doesn't show enters between the blocks: as audio does where something was seen to,
+    and ControlNets' residuals. Else it is in the time embedding, or joins the stream later on."""
+    if any(PROMPT.search(n) or "guidance" in n or n.endswith("_ids") for n in names):
+        return False
+    return call.expert.structure.anatomy.sites != () or all("control" in n for n in names)
 
 
 def _open(call: Call) -> frozenset[str]:
     """Names of changed arguments that may reach the blocks."""
     assert call.position is not None
     return call.position.changed - set(call.expert.structure.anatomy.live)
-
-
-def _values_differ(call: Call, names: frozenset[str]) -> bool:
-    """Whether one of these arguments of the model has another value than the branch was last computed with."""
-    assert call.position is not None
-    branch, layout = call.position.branch, call.conditioning.layout
-    rows, known = call.prints and call.prints.rows, branch.prints and branch.prints.rows
-    if rows is None or known is None:
-        return True
-
-    def values(name: str, rows: list[Any], layout: Mapping[str, tuple[int, list[Any]]]) -> Any:
-        row, forms = layout.get(name, (0, None))
-        return forms and (forms, rows[row : row + len(forms)])
-
-    same = all(values(n, rows, layout) == values(n, known, branch.layout) is not None for n in names)
-    if not same:
-        branch.prints, branch.layout = call.prints, layout
-    return not same

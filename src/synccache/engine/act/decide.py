@@ -48,7 +48,8 @@ def decide(call: Call) -> None:
     place, step = call.position, call.step
     assert place is not None and step is not None
     if has_changed(call):
-        session.drop(branch=place.branch.name)
+        led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
+        session.drop(branch=None if led else place.branch.name)
         call.changed_input = True
     if place.windowed:
         _note(call, Decision(Action.COMPUTE, "window"))
@@ -69,6 +70,8 @@ def decide(call: Call) -> None:
         session.ratios = call.seen.ratios
         session.skipped = session.skipped or decision.fills
         if not decision.fills:
+            if engine.shared:
+                session.drop_older(session.computed_at.get(key, 0))
             session.computed_at[key] = step.index
             session.reasons[decision.reason] += bool(expert.regions) and not step.evaluation
         for name, tap in call.seen.taps.items():
@@ -99,7 +102,8 @@ def _possible(call: Call, decision: Decision) -> Decision:
     if told or (filled and session.ready(expert.index, place.branch.name, filled, since)):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
-    if only_guidance and call.decides and not session.told(expert.index, guidance_id(place.branch), 0):
+    known = call.changed_input or session.told(expert.index, guidance_id(place.branch), 0)
+    if only_guidance and call.decides and not known:
         call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
         reason = "no other branch"
     return replace(decision, action=Action.COMPUTE, actions=None, reason=reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..method import Method
 from ..place.clock import Branch, Evidence
 from ..store.session import Session
-from ..types import Step
+from ..types import Step, innermost
 from .call import Call
 
 WINDOWS = (
@@ -33,6 +33,8 @@ def locate(call: Call) -> None:
         engine.ran = ran if ran is not None and (session.total is None or session.assumed) else engine.ran
         session.start_run(None)
         engine.drop_windows(session)
+    elif place.doubtful:
+        session.drop()
     elif place.new_batch:
         session.drop(branch=place.branch.name)
     if place.new_evaluation:
@@ -86,18 +88,22 @@ ADVICE = {
 
 
 def end_run(method: Method, session: Session, notices: object) -> None:
-    """Say once why a run that could have skipped did not."""
+    """Say once why a run that could have skipped did not, or why there are nothing but beginnings of runs."""
     steps = sum(session.reasons.values())
-    if session.skipped or steps < 4 or not session.reasons:
+    broken_off = 0 < steps < 4 and (session.total is None or steps < session.total)
+    session.broken_off = session.broken_off + 1 if broken_off and not session.skipped else 0
+    if not innermost(method.gate).skips:
         return
-    own = {r: n for r, n in session.reasons.items() if r not in ("warm-up", "last")}
-    reason, count = max((own or session.reasons).items(), key=lambda item: item[1])
-    if reason in ADVICE:
-        notices.say(  # type: ignore[attr-defined]
-            "nothing skipped",
-            f"{method.name!r} left out nothing in a run of {steps} steps; the reason at {count} of them: {reason}. "
-            f"{ADVICE[reason]}",
-        )
+    own = {r: n for r, n in session.reasons.items() if r in ADVICE and r not in ("warm-up", "first step")}
+    own = own or {r: n for r, n in session.reasons.items() if r in ADVICE}
+    said = f"{method.name!r} left out nothing in a run of {steps} steps"
+    if session.broken_off >= 4:
+        said, own = f"{method.name!r} left out nothing in {session.broken_off} runs of at most 3 steps", {"first step": 0}
+    elif session.skipped or steps < 4 or not own or "no other branch" in session.reasons:  # which was said already
+        return
+    reason, count = max(own.items(), key=lambda item: item[1])
+    at = f"; the reason at {count} of them: {reason}" if count else ""
+    notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")  # type: ignore[attr-defined]
 
 
 def is_conditional(one: Branch, other: Branch) -> bool | None:

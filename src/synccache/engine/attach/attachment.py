@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
@@ -12,7 +14,7 @@ from ..act.run import block_act, part_act, run_model
 from ..anatomy import original_class
 from ..engine import Engine, Expert
 from ..place.told import telling
-from .hook import ContextHook, Hook, hook_of
+from .hook import ContextHook, Hook, InnerHook, refuse_compiled
 from .observe import observed
 
 UNCOVERED = (
@@ -23,6 +25,7 @@ UNKNOWN = (
     "The order of the blocks of {} is not understood, so every step is computed. Pass anatomy=Anatomy(...) with the "
     "blocks in the order in which they run."
 )
+_OWNERS: WeakKeyDictionary[nn.Module, ReferenceType[Any]] = WeakKeyDictionary()  # handles by transformer
 
 
 class Attachment:
@@ -31,13 +34,13 @@ class Attachment:
     def __init__(self, engine: Engine, owner: Any) -> None:
         self.engine, self.owner = engine, owner
         self.models: list[Hook | ContextHook] = []
-        self.inner: dict[int, list[Hook]] = {}
-        self.parts: dict[int, list[tuple[dict[str, Any], str, Callable[[nn.Module], Hook], Hook]]] = {}
+        self.blocks: dict[int, list[tuple[dict[str, Any], str, InnerHook]]] = {}  # by expert: who holds it, as what
+        self.parts: dict[int, list[tuple[dict[str, Any], str, Callable[[nn.Module], InnerHook], InnerHook]]] = {}
 
     def attach(self) -> None:
         for expert in self.engine.experts:
             self.models.append(Hook(expert.model, self._model_act(expert)))
-            self.models[-1].owner = self.owner
+            _OWNERS[expert.model] = ref(self.owner)
             if hasattr(type(expert.model), "cache_context"):
                 self.models.append(ContextHook(expert.model, self._tell))
             self._hook(expert)
@@ -45,6 +48,8 @@ class Attachment:
     def remove(self) -> None:
         for expert in self.engine.experts:
             self._unhook(expert)
+            if owner_of(expert.model) is self.owner:
+                del _OWNERS[expert.model]
         for hook in reversed(self.models):
             hook.remove()
         self.models.clear()
@@ -52,7 +57,11 @@ class Attachment:
     def _model_act(self, expert: Expert) -> Callable[..., Any]:
         def act(run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
             if self.engine.call is None and not self.engine.paused:
-                self.refresh(expert)
+                try:
+                    self.refresh(expert)
+                except Conflict:
+                    self.engine.reset()
+                    raise
                 if expert.structure.anatomy.observe is not None:
                     return self._observe(expert, run, args, kwargs)
             return run_model(self.engine, expert, run, args, kwargs)
@@ -89,52 +98,81 @@ class Attachment:
         anatomy = expert.structure.anatomy
         if anatomy.observe is not None:
             return
-        hooks = self.inner[expert.index] = []
+        model = expert.model
+        held: dict[int, tuple[dict[str, Any], str]] = {
+            id(child): (m._modules, name) for m in model.modules() for name, child in m._modules.items()
+        }
+        hooks = self.blocks[expert.index] = []
         for index, block in enumerate(anatomy.blocks):
-            hooks.append(Hook(block, block_act(self.engine, expert, index)))
+            holder, name = held.get(id(block), ({}, ""))
+            hooks.append((holder, name, InnerHook(block, block_act(self.engine, expert, index))))
         parts = self.parts[expert.index] = []
         for index, name in expert.parts:
             path, _, last = name.rpartition(".")
-            holder = anatomy.blocks[index].get_submodule(path)._modules
+            within: dict[str, Any] = anatomy.blocks[index].get_submodule(path)._modules
 
-            def make(module: nn.Module, index: int = index, name: str = name) -> Hook:
-                return Hook(module, part_act(self.engine, expert, index, name), inside="a block")
+            def make(module: nn.Module, index: int = index, name: str = name) -> InnerHook:
+                return InnerHook(module, part_act(self.engine, expert, index, name), inside="a block")
 
-            parts.append((holder, last, make, make(holder[last])))
+            parts.append((within, last, make, make(within[last])))
+        self._refuse_compiled_parts(expert)
 
     def _unhook(self, expert: Expert) -> None:
         for *_, hook in self.parts.pop(expert.index, []):
             hook.remove()
-        for hook in reversed(self.inner.pop(expert.index, [])):
+        for *_, hook in reversed(self.blocks.pop(expert.index, [])):
             hook.remove()
 
     def refresh(self, expert: Expert) -> None:
-        """Follow what others did since the last call: blocks were compiled, modules replaced (by LoRA's wrappers).
+        """Follow what others did since the last call: modules were compiled, or replaced (by LoRA's wrappers).
 
         Raises:
-            Conflict: a cache of diffusers was enabled.
+            Conflict: another cache was enabled, or blocks were compiled of which a part is to be left out.
         """
-        cache = getattr(expert.model, "_cache_config", None)
-        if cache is not None:
-            raise Conflict(
-                f"synccache is attached to this {original_class(expert.model).__name__}, and {type(cache).__name__} was "
-                "enabled on it. Call model.disable_cache(), or synccache.remove(model) first."
-            )
-        for hook in self.inner.get(expert.index, ()):
-            if "_compiled_call_impl" in hook.module.__dict__:
-                hook.adopt()
-        parts = self.parts.get(expert.index, [])
+        self._refuse_others(expert.model)
+        blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
+        if any(hook.is_lost(holder.get(name)) for holder, name, hook in blocks):
+            self._follow(expert)
+            return
         for place, (holder, name, make, hook) in enumerate(parts):
-            if holder.get(name) is not hook.module and isinstance(holder.get(name), nn.Module):
+            if hook.is_lost(holder.get(name)):
                 hook.remove()
                 parts[place] = (holder, name, make, make(holder[name]))
-            elif "_compiled_call_impl" in hook.module.__dict__:
-                hook.adopt()
+        for each in (*(hook for _, _, hook in blocks), *(hook for _, _, _, hook in parts)):
+            each.adopt()
+        self._refuse_compiled_parts(expert)
+
+    def _follow(self, expert: Expert) -> None:
+        """Blocks were replaced: hook those that are there now, and forget what the others gave."""
+        anatomy = expert.structure.anatomy
+        now = tuple(holder.get(name, hook.module) for holder, name, hook in self.blocks[expert.index])
+        self._unhook(expert)
+        self.engine.know(expert, replace(anatomy, blocks=now))
+        self._hook(expert)
+
+    def _refuse_compiled_parts(self, expert: Expert) -> None:
+        """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
+        blocks = self.blocks.get(expert.index, [])
+        compiled = {i for i, (*_, hook) in enumerate(blocks) if hook.compiled is not None}
+        for index, name in expert.parts if compiled else ():
+            if index in compiled:
+                part = expert.structure.anatomy.blocks[index].get_submodule(name)
+                refuse_compiled(original_class(part).__name__, "a block")
+
+    def _refuse_others(self, model: nn.Module) -> None:
+        cache = getattr(model, "_cache_config", None)
+        found = type(cache).__name__ if cache is not None else "another cache"
+        if cache is not None or getattr(model, "_is_cached", False):
+            raise Conflict(
+                f"synccache is attached to this {original_class(model).__name__}, and {found} was enabled on it. Take "
+                "that off (model.disable_cache(), cache_dit.disable_cache(pipe)), or synccache.remove(model) first."
+            )
 
 
 def owner_of(model: Any) -> Any:
     """The handle of the cache that is attached to a transformer, or None."""
-    return getattr(hook_of(model), "owner", None)
+    found = _OWNERS.get(model) if isinstance(model, nn.Module) else None
+    return found() if found is not None else None
 
 
 __all__ = ["Attachment", "owner_of"]

@@ -14,86 +14,148 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..anatomy import original_class
 from ...errors import Conflict
+from ..anatomy import original_class
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
 
 
 class StandIn:
-    """An attribute in the place of a method of the module's class. A copy or pickle of the module has that method."""
+    """An attribute in the place of a method of the module's class. Copies and pickles of the module go without it."""
 
     name = "_call_impl"
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        self.before = module.__dict__.get(self.name)  # another's stand-in
+        module.__dict__[self.name] = self
 
     def own(self, *args: Any, **kwargs: Any) -> Any:
-        """The method of the module's class, as that is now."""
+        """What is called without this: another's stand-in, or the method of the module's class, as that is now."""
+        if self.before is not None:
+            return self.before(*args, **kwargs)
         return getattr(type(self.module), self.name)(self.module, *args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        copied = memo[id(self.module)]
-        return getattr(type(copied), self.name).__get__(copied)
-
-    def __reduce__(self) -> Any:
-        return getattr(type(self.module), self.name).__get__, (self.module,)
+    def remove(self) -> None:
+        """Give the place back, unless another has taken it since: that one calls on, and ``own`` is what it reaches."""
+        there = self.module.__dict__
+        if there.get(self.name) is self:
+            del there[self.name]
+            if self.before is not None:
+                there[self.name] = self.before
 
 
 class Hook(StandIn):
-    """Sends a module's calls to ``act``, also where the module is compiled, before or after the hook was put on.
+    """Sends a module's calls to ``act``.
 
     Args:
         inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
 
     Attributes:
-        owner: the handle of the cache, on the hook of a whole transformer.
+        act: None once the hook is removed.
     """
-
-    owner: Any = None
 
     def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
         super().__init__(module)
-        self.act, self.inside = act, inside
-        self.before = module.__dict__.get(self.name)  # another's stand-in
-        self.compiled: Any = None
-        self.running = False
-        self.adopt()
-        module.__dict__[self.name] = self
+        self.act: Act | None = act
+        self.inside = inside
+        self._state = State(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.act is None:  # another has called it since it was removed, or has put it back
+            super().remove()
+            return self.own(*args, **kwargs)
         if torch.compiler.is_compiling():
-            if self.running:  # the module itself is what is compiled
-                return self.own(*args, **kwargs)
-            torch.compiler.disable(_refuse_to_be_traced)(original_class(self.module).__name__, self.inside)
+            torch.compiler.disable(refuse_compiled)(original_class(self.module).__name__, self.inside)
         return self.act(self.run, args, kwargs)
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own call."""
-        if self.compiled is not None:
-            self.running = True
-            try:
-                return self.compiled(*args, **kwargs)
-            finally:
-                self.running = False
-        return self.before(*args, **kwargs) if self.before is not None else self.own(*args, **kwargs)
-
-    def adopt(self) -> None:
-        """Take over what ``module.compile()`` has made: called by the hook, it may not be called in its place."""
-        compiled = getattr(self.module, "_compiled_call_impl", None)
-        if compiled is not None:
-            self.compiled = compiled
-            del self.module._compiled_call_impl
+        return self.own(*args, **kwargs)
 
     def remove(self) -> None:
-        """Give the module back as it would be without the hook; where another's stands before it, it passes on."""
-        self.act = lambda run, args, kwargs: run(*args, **kwargs)
-        if self.module.__dict__.get(self.name) is self:
-            del self.module.__dict__[self.name]
-            if self.before is not None:
-                self.module.__dict__[self.name] = self.before
+        """Give the module back as it would be without the hook."""
+        self.act = None
+        self._state.remove()
+        super().remove()
+
+
+class InnerHook(Hook):
+    """A hook on a block or a module inside one, which may be compiled, before or after the hook was put on."""
+
+    def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
+        super().__init__(module, act, inside)
+        self.compiled: Any = None
+        self._compile = Compile(module, self)
+        self.adopt()
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        if self.compiled is not None:
+            return self.compiled(*args, **kwargs)
+        return self.own(*args, **kwargs)
+
+    def adopt(self) -> None:
+        """Take over what ``module.compile()``, or its undoing, has left: where that stands, the hook isn't called."""
+        if "_compiled_call_impl" in self.module.__dict__:
+            self.compiled = self.module.__dict__.pop("_compiled_call_impl")
+
+    def is_lost(self, there: Any) -> bool:
+        """Whether ``there``, where its module was, is another module, or another stands before the hook or for it.
+
+        What that one adds would come after the hook, so that it isn't seen as the module's own.
+        """
+        if there is self.module or not isinstance(there, nn.Module):
+            return self.module.__dict__.get(self.name) is not self
+        return True
+
+    def remove(self) -> None:
+        self.adopt()
+        self._compile.remove()
+        super().remove()
         if self.compiled is not None:
             self.module._compiled_call_impl = self.compiled
+
+
+class Compile(StandIn):
+    """``module.compile()``: compiles the module's call as it is without the hook."""
+
+    name = "compile"
+
+    def __init__(self, module: nn.Module, hook: InnerHook) -> None:
+        super().__init__(module)
+        self.hook = hook
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        there = self.module.__dict__
+        standing = there.pop(Hook.name)
+        if standing is not self.hook:
+            there[Hook.name] = standing
+        elif self.hook.before is not None:
+            there[Hook.name] = self.hook.before
+        try:
+            self.own(*args, **kwargs)
+        finally:
+            there[Hook.name] = standing
+        self.hook.adopt()
+
+
+class State(StandIn):
+    """``module.__getstate__()``, which copies and pickles are made from: goes without what stands in here."""
+
+    name = "__getstate__"
+
+    def __call__(self) -> Any:
+        state = self.own()
+        if not isinstance(state, dict):
+            return state
+        state = dict(state)
+        for name, value in list(state.items()):
+            while isinstance(value, StandIn):
+                value = value.before
+            state[name] = value
+            if value is None and name in (self.name, Hook.name, Compile.name, ContextHook.name):
+                del state[name]
+        return state
 
 
 class ContextHook(StandIn):
@@ -104,26 +166,11 @@ class ContextHook(StandIn):
     def __init__(self, module: nn.Module, tell: Callable[[str, dict[str, Any]], Any]) -> None:
         super().__init__(module)
         self.tell = tell
-        self.before = module.__dict__.get(self.name)  # another's stand-in
-        module.__dict__[self.name] = self
 
     @contextmanager
     def __call__(self, name: str, **fields: Any) -> Any:
-        own = self.own if self.before is None else self.before
-        with own(name, **fields), self.tell(name, fields):
+        with self.own(name, **fields), self.tell(name, fields):
             yield
-
-    def remove(self) -> None:
-        if self.module.__dict__.get(self.name) is self:
-            del self.module.__dict__[self.name]
-            if self.before is not None:
-                self.module.__dict__[self.name] = self.before
-
-
-def hook_of(module: Any) -> Hook | None:
-    """The hook of ours that sits on a module, if any."""
-    found = getattr(module, "__dict__", {}).get(Hook.name)
-    return found if isinstance(found, Hook) else None
 
 
 def bring_weights(module: nn.Module) -> None:
@@ -135,8 +182,12 @@ def bring_weights(module: nn.Module) -> None:
         group.onload_()
 
 
-def _refuse_to_be_traced(name: str, inside: str) -> None:
-    # Traced through, a decision would be frozen into the graph, or compiled anew on every step.
+def refuse_compiled(name: str, inside: str) -> None:
+    """Traced through, a decision would be frozen into the graph, or compiled anew on every step.
+
+    Raises:
+        Conflict: always.
+    """
     if inside:
         raise Conflict(
             f"synccache is attached to the {name} inside {inside} that was compiled, and a compiled graph can't leave "

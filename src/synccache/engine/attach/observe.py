@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..anatomy import Anatomy, Visit, bind, original_class
-from .hook import Hook
+from .hook import InnerHook
 
 
 def observed(anatomy: Anatomy, run: Callable[[], Any]) -> tuple[Any, Anatomy]:
@@ -27,14 +27,18 @@ def observed(anatomy: Anatomy, run: Callable[[], Any]) -> tuple[Any, Anatomy]:
                 output = run(*args, **kwargs)
             finally:
                 open_visits.pop()
-            visits[number] = replace(visits[number], output=output)
+            visit = replace(visits[number], output=output)
+            visits[number] = visit if anatomy.glance is None else anatomy.glance(visit)
             return output
 
         return act
 
     with ExitStack() as stack:
         for module in anatomy.candidates:
-            stack.callback(Hook(module, seeing(module)).remove)
+            stack.callback(InnerHook(module, seeing(module)).remove)
         output = run()
     assert anatomy.observe is not None
-    return output, anatomy.observe(visits)
+    try:
+        return output, anatomy.observe(visits)
+    except RuntimeError:  # values that can't be read, as of tensors that are split over ranks
+        return output, replace(anatomy, blocks=(), observe=None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .conditioning import Conditioning, Mark, Prints
+from .conditioning import PROMPT, Conditioning, Mark, Prints
 from .latents import FAR, FAR_ON_SCHEDULE, Latents, Likeness
 from .schedule import Entry, Schedule, Time
 from .told import NOTHING, SAME, Told
@@ -46,9 +46,10 @@ class Position:
         branch: its guidance branch.
         new_run, new_evaluation: this call is the first of its run; of its step or evaluation.
         new_batch: the branch was called with another batch size before.
-        changed: names of the branch's arguments that are other objects than on its call before, where they aren't
-            so at every call.
+        changed: names of the branch's arguments that have other values than on its call before, where they haven't so
+            at every call.
         windowed: the run has calls at one timestep with latents of their own that nobody told apart.
+        doubtful: the latent is hardly that of the step before, so nothing that was stored may be used.
     """
 
     run: int
@@ -60,6 +61,7 @@ class Position:
     new_batch: bool
     changed: frozenset[str]
     windowed: bool
+    doubtful: bool
 
 
 @dataclass(eq=False)
@@ -69,7 +71,7 @@ class Branch:
     Attributes:
         label: its name or number; ``again``: counts passes of a step that go by one name.
         marks: of the tensors of its latest call, by argument; ``plain``: its other arguments.
-        prints, layout: numbers of the conditioning that it was first seen with.
+        prints, layout: numbers of the conditioning that it was first seen with; ``latest``: of the latest that was read.
         inputs: numbers of what its blocks take in besides the stream, as last computed.
         turns: how often it was called again; ``moves``: how often each argument was another one then.
     """
@@ -81,6 +83,7 @@ class Branch:
     plain: dict[str, Any] = field(default_factory=dict)
     prints: Prints | None = None
     layout: dict[str, tuple[int, list[Any]]] = field(default_factory=dict)
+    latest: tuple[Prints, dict[str, tuple[int, list[Any]]]] | None = None
     inputs: Prints | None = None
     turns: int = 0
     moves: Counter[str] = field(default_factory=Counter)
@@ -98,6 +101,15 @@ class Branch:
                 found.add(name)
         return found
 
+    def same_values(self, conditioning: Conditioning, prints: Prints | None, latest: bool = False) -> set[str]:
+        """Names of the arguments whose numbers it was first seen with, or ``latest``."""
+        own, layout = self.latest if latest and self.latest is not None else (self.prints, self.layout)
+        if prints is None or prints.rows is None or own is None or own.rows is None:
+            return set()
+        before = {n: (forms, own.rows[row : row + len(forms)]) for n, (row, forms) in layout.items()}
+        now = {n: (forms, prints.rows[row : row + len(forms)]) for n, (row, forms) in conditioning.layout.items()}
+        return {name for name in now if now[name] == before.get(name)}
+
     def is_exactly(self, conditioning: Conditioning) -> bool:
         """Whether identity shows that it is this branch's conditioning."""
         return bool(self.marks) and self.plain == conditioning.plain and self.marks.keys() == conditioning.tensors.keys() \
@@ -105,22 +117,21 @@ class Branch:
 
     def likeness(self, conditioning: Conditioning, prints: Prints | None) -> tuple[bool, int]:
         """Whether all tensors that can be compared are equal to its own; how many arguments are, plain ones too."""
-        same = self.same_objects(conditioning)
-        if prints is not None and prints.rows is not None and self.prints is not None and self.prints.rows is not None:
-            for name, (row, forms) in conditioning.layout.items():
-                own_row, own_forms = self.layout.get(name, (0, None))
-                theirs = self.prints.rows[own_row : own_row + len(forms)]
-                if own_forms == forms and theirs == prints.rows[row : row + len(forms)]:
-                    same.add(name)
+        same = self.same_objects(conditioning) | self.same_values(conditioning, prints)
         wanted = conditioning.layout.keys() | self.layout.keys()
         plain = sum(self.plain.get(name) == value for name, value in conditioning.plain.items())
         return bool(wanted) and wanted <= same, 2 * len(same) + plain
 
-    def take(self, conditioning: Conditioning, gone: Callable[[Mark], None]) -> frozenset[str]:
+    def take(
+        self, conditioning: Conditioning, prints: Prints | None, gone: Callable[[Mark], None]
+    ) -> frozenset[str]:
         """Remember this call's arguments; the names of those that have changed, without numbers, and without such
-        as change every time."""
+        as do every time unless they are a prompt."""
         same = self.same_objects(conditioning)
-        changed = (conditioning.tensors.keys() | self.marks.keys()) - same
+        equal = same | self.same_values(conditioning, prints, latest=True)
+        changed = (conditioning.tensors.keys() | self.marks.keys()) - equal
+        if prints is not None:
+            self.latest = prints, conditioning.layout
         plain = {n for n in conditioning.plain.keys() | self.plain.keys() if conditioning.plain.get(n) != self.plain.get(n)}
         known = bool(self.marks) or bool(self.plain)
         for name, tensors in conditioning.tensors.items():
@@ -136,7 +147,7 @@ class Branch:
             return frozenset()
         self.turns += 1
         self.moves.update(changed | plain)
-        moving = {n for n, moves in self.moves.items() if moves == self.turns and moves > 1}
+        moving = {n for n, moves in self.moves.items() if moves == self.turns and moves > 1 and not PROMPT.search(n)}
         return frozenset((changed | plain) - moving - conditioning.numbers)
 
 
@@ -152,6 +163,9 @@ class Clock:
     Attributes:
         step, evaluation: of the latest call.
         sample: of the step's latent, to compare with.
+        stride: how far the timestep moved last; ``highest``: at the run's start.
+        steady: whether the latent has never moved further than the timestep, as it does where noise is added; None
+            where it hasn't moved yet. ``doubtful``: this step is told from a run of its own by too little.
         entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
             ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
         called: branches that were called at this evaluation; ``expected``: at the one before.
@@ -166,7 +180,9 @@ class Clock:
         """The next call starts a new run."""
         self.step, self.evaluation, self.direction = -1, 0, 0
         self.time: Time | None = None
-        self.stride = 0.0
+        self.stride = self.highest = 0.0
+        self.steady: bool | None = None
+        self.doubtful = False
         self.latents: Latents | None = None
         self.sample: Tensor | None = None
         self.schedule: Schedule | None = None
@@ -204,8 +220,11 @@ class Clock:
         new_batch = branch.batch != e.latents.batch
         branch.batch = e.latents.batch
         self.called.append(branch)
-        changed = branch.take(e.conditioning, gone)
-        return Position(self.run, self.step, self.evaluation, branch, new_run, first, new_batch, changed, self.windowed)
+        changed = branch.take(e.conditioning, e.prints, gone)
+        return Position(
+            self.run, self.step, self.evaluation, branch, new_run, first, new_batch, changed, self.windowed,
+            first and self.doubtful,
+        )  # fmt: skip
 
     # -- run and step --------------------------------------------------------------------------------------------
 
@@ -227,9 +246,18 @@ class Clock:
             return False
         other = None if self.windowed else e.likeness  # of windows, each one looks like another picture
         if self.entry is not None and self.entry.next(e.time) is not None:
-            return other is not None and other.far(FAR_ON_SCHEDULE)
+            return False
         back = self.direction != 0 and e.time.after(self.time) == -self.direction
-        return back or (other is not None and other.far(FAR))
+        return back or (other is not None and (other.far(FAR) or (self.steady is True and self._leaps(e))))
+
+    def _leaps(self, e: Evidence) -> bool:
+        """Whether the latent has moved further than the timestep."""
+        assert self.time is not None
+        scale = 1 if max(e.time.high, self.time.high) <= 1 else 1000
+        if e.likeness is None or self.windowed or e.time.high != e.time.low or 1 < self.highest < 100:
+            return False  # nothing to compare with, or not known how far the timestep has moved
+        way = self.stride if e.time.same_as(self.time) else abs(e.time.high - self.time.high)
+        return e.likeness.leaps(way / scale)
 
     def _move(self, e: Evidence, new_run: bool) -> None:
         """The call is the first of another step."""
@@ -238,11 +266,18 @@ class Clock:
             self.schedule = e.schedule
             self.entry = None if e.schedule is None else e.schedule.start(e.time)
             self.length = None if self.entry is None else self.entry.schedule.length(self.entry)
+            self.highest = e.time.high
         else:
             assert self.time is not None
+            leaps = self._leaps(e)
+            self.doubtful = leaps and self.steady is None
+            if e.likeness is not None and not e.likeness.same:
+                self.steady = not leaps and self.steady is not False
             self.direction = self.direction or e.time.after(self.time)
-            self.stride = abs(e.time.high - self.time.high) or abs(e.time.mean - self.time.mean)
+            stride = abs(e.time.high - self.time.high) or abs(e.time.mean - self.time.mean)
+            self.stride = stride or self.stride
             if self.entry is not None:
+                self.doubtful = not self.windowed and e.likeness is not None and e.likeness.far(FAR_ON_SCHEDULE)
                 self.entry = self.entry.next(e.time)
                 if self.entry is None:
                     self.length, self.strayed = None, True
@@ -263,8 +298,13 @@ class Clock:
         known = any(b.likeness(e.conditioning, e.prints)[0] for b in self.called)
         if e.label is None and e.conditioning.layout and not known:
             return "pass"
-        if self.entry is None or e.told.step is not None:
+        if e.told.step is not None:
             return "evaluation"
+        if self.steady is not False and self._leaps(e):
+            return "window"
+        if self.entry is None:
+            rounded = e.time.rounding and self.stride <= 3 * e.time.rounding * abs(e.time.high)
+            return "step" if rounded else "evaluation"
         following = self.entry.next(e.time)
         if following is None:  # the schedule has no second evaluation here
             return "window"

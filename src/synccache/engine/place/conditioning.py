@@ -6,6 +6,7 @@ compared, by a few numbers of each tensor that come over with whatever else the 
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from ..anatomy import tensors_in, version
 _SAMPLES = 16
 WIDTH = _SAMPLES + 1
 MOST = 4  # tensors of one argument that are compared by value: longer lists are residuals, made anew at every step
+PROMPT = re.compile(r"encoder_hidden|text|prompt|caption|cap_feats|pooled")  # names of arguments that are a prompt
 
 
 class Mark:
@@ -39,7 +41,8 @@ class Conditioning:
     """The arguments of one call by name: their tensors, and plain values (numbers, flags, words).
 
     Attributes:
-        numbers: names of those that are a number, or one for each sample: they may move with the timestep.
+        numbers: names of those that are a number, or one for each sample: they may move with the timestep, all but the
+            guidance scale that a model is told.
     """
 
     def __init__(self, arguments: Mapping[str, Any], leave_out: Collection[str], samples: int = 1) -> None:
@@ -51,16 +54,18 @@ class Conditioning:
                 continue
             if isinstance(value, Tensor):
                 self.tensors[name] = [value]
-                if value.ndim < 2 and value.numel() <= samples:
+                if value.ndim < 2 and value.numel() <= samples and "guidance" not in name:
                     self.numbers.add(name)
             elif isinstance(value, bool | int | float | str):
                 self.plain[name] = value
-                if isinstance(value, int | float) and not isinstance(value, bool):
+                if isinstance(value, int | float) and not isinstance(value, bool) and "guidance" not in name:
                     self.numbers.add(name)
             else:
-                found = tensors_in(value)
+                found, plain = tensors_in(value), _plain_in(value)
                 if found:
                     self.tensors[name] = found
+                if plain:
+                    self.plain[name] = plain
 
     @property
     def compared(self) -> list[Tensor]:
@@ -76,6 +81,17 @@ class Conditioning:
                 found[name] = row, [(tuple(t.shape), t.dtype) for t in tensors]
                 row += len(tensors)
         return found
+
+
+def _plain_in(value: Any) -> tuple[Any, ...]:
+    """All numbers, flags and words in nested lists, tuples and dictionaries, with the keys that they stand under."""
+    if isinstance(value, bool | int | float | str):
+        return (value,)
+    if isinstance(value, Mapping):
+        return tuple((key, found) for key, v in value.items() if (found := _plain_in(v)))
+    if isinstance(value, list | tuple):
+        return tuple(found for v in value for found in _plain_in(v))
+    return ()
 
 
 class Prints:

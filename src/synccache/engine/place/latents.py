@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,10 @@ class Likeness:
 
     def far(self, limit: float = FAR) -> bool:
         return not self.same and self.correlation < limit
+
+    def leaps(self, way: float) -> bool:
+        """Whether it is further away than a sampler goes that adds no noise, over ``way`` of all noise levels."""
+        return not self.same and math.acos(max(-1.0, min(1.0, self.correlation))) > 4 * way + 0.1
 
 
 class Latents:

@@ -57,7 +57,7 @@ class Schedule:
             scaled = [scale(t) for t in self.timesteps]
             for high in (True, False) if time.high != time.low else (True,):
                 own = time.high if high else time.low
-                near = min(range(len(scaled)), key=lambda i: abs(scaled[i] - own), default=None)  # noqa: B023
+                near = min(range(len(scaled)), key=lambda i: abs(scaled[i] - own), default=None)
                 if near is not None and _is_near(scaled[near], own, scaled, time.rounding):
                     found.append(Entry(self, near, scale, high))
         return min(found, key=lambda entry: entry.index, default=None)

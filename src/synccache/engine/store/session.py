@@ -32,7 +32,8 @@ class Session:
         lead: (expert, branch, tensors) of the deciding branch's latest output, if others are told from it.
         computed_at: step index of the last computed step, by branch or None.
         total: number of steps of the run, or None; ``assumed``: as many as the run before, which nobody has told.
-        reasons: why steps of the run were computed; ``skipped``: whether any was not.
+        reasons: why steps of the run were computed; ``skipped``: whether any was not; ``broken_off``: how many runs
+            have now ended after a few computed steps, one after the other.
         bytes: held in anchors and in the lead; ``kept_bytes``: for the gate.
         expert: the one that was called last.
     """
@@ -41,6 +42,7 @@ class Session:
         self.request, self.window = request, window
         self.clock = Clock()
         self.seen_time: tuple[list[Any], list[Any], Time] | None = None
+        self.broken_off = 0
         self.start_run(None)
 
     def start_run(self, total: int | None) -> None:
@@ -122,6 +124,12 @@ class Session:
         """Forget anchors and what the gate looks back at; only those of a branch or an expert if given."""
         self._keep(lambda key: (branch is not None and key[1] not in (branch, None))
                    or (expert is not None and key[0] != expert))  # fmt: skip
+
+    def drop_older(self, since: int) -> None:
+        """Forget what was last computed before step ``since``, as of a branch that is called no more."""
+        old = {key for key, held in self.held.items() if all(h.times[:1] < (since,) for h in held.values())}
+        if old:
+            self._keep(lambda key: key not in old)
 
     def keep_only(self, expert: int) -> None:
         """The run has come to this expert: what others stored is of no more use to it."""
