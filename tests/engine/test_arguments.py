@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from calls import X, call, listed
+from calls import X, cached, call, listed
 
 import synccache
 from synccache import Method
@@ -28,7 +28,7 @@ from synccache.testing import AddModel, Look, Watching
 def test_a_wrong_argument_is_refused_by_name_at_the_first_call(name, given, text):
     model = AddModel()
     anatomy = synccache.Anatomy("wrong", tuple(model.blocks), **{name: given})
-    with synccache.cached(model, listed(0), anatomy=anatomy), pytest.raises(synccache.InputError, match=text):
+    with cached(model, listed(0), anatomy=anatomy), pytest.raises(synccache.InputError, match=text):
         model(X, torch.tensor([900.0]), 4.0)
     assert float(model(X, torch.tensor([900.0]), 4.0).detach()[0, 0, 0]) == 44
 
@@ -36,7 +36,7 @@ def test_a_wrong_argument_is_refused_by_name_at_the_first_call(name, given, text
 @pytest.mark.parametrize("time", [1000, 1000.0, [1000.0, 0.0], torch.tensor(1000), torch.tensor([[1000.0], [0.0]])])
 def test_timesteps_come_as_numbers_lists_and_tensors(time):
     model = AddModel()
-    with torch.no_grad(), synccache.cached(model, listed(0)) as handle:
+    with torch.no_grad(), cached(model, listed(0)) as handle:
         model(X, time, torch.tensor(4.0))
         assert handle.trace.records[0].timestep == 1000
 
@@ -51,7 +51,7 @@ def test_what_the_anatomy_forces_goes_before_what_the_caller_says():
 
     model = OwnCache()
     anatomy = synccache.Anatomy("own", tuple(model.blocks), forced={"own": False})
-    with torch.no_grad(), synccache.cached(model, listed(0), anatomy=anatomy) as handle:
+    with torch.no_grad(), cached(model, listed(0), anatomy=anatomy) as handle:
         assert run() == 44 and run(own=False) == 44
         with pytest.warns(synccache.Notice, match="own=True; while synccache is attached it gets False") as seen:
             assert run(own=True) == run(own=True) == 44
@@ -61,7 +61,7 @@ def test_what_the_anatomy_forces_goes_before_what_the_caller_says():
         with handle.pause():
             assert run(own=True) == 20
     assert run(own=True) == 20
-    with synccache.cached(model, listed(0), anatomy=anatomy), pytest.warns(synccache.Notice) as seen:
+    with cached(model, listed(0), anatomy=anatomy), pytest.warns(synccache.Notice) as seen:
         assert run(own=True) == 44  # autograd records, so nothing is cached, by anybody
     assert len(seen) == 2
 
@@ -74,7 +74,7 @@ def test_tokens_ahead_of_the_video_are_counted_anew_for_each_call():
     probes = []
     look = Look(lambda found: probes.append(found.tap("probe").now.flatten().tolist()))
     method = Method(Watching(frozenset({0}), look), WholeStack(absorb=False), Reuse())
-    with synccache.cached(model, method, anatomy=anatomy):
+    with cached(model, method, anatomy=anatomy):
         for tokens in (2, 5):
             call(model, 1000, 4, torch.arange(3.0 * tokens).reshape(1, tokens, 3))
     assert probes == [[3.0 * tokens - 3 + i + 4 for i in range(3)] for tokens in (2, 5)]
@@ -96,7 +96,7 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
 
     anatomy = synccache.Anatomy("toy", tuple(model.blocks), grid=grid, mask=given)
     method = Method(Watching(frozenset({0}), Look(show)), WholeStack(absorb=False), Reuse())
-    with synccache.cached(model, method, anatomy=anatomy) as handle:
+    with cached(model, method, anatomy=anatomy) as handle:
 
         def work(level):
             with handle.request(level):

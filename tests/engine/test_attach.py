@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from calls import output
+from calls import cached, output
 
 import synccache
 from synccache import InputError, UnsupportedModel
@@ -86,7 +86,7 @@ def test_what_others_do_to_classes_and_around_the_hooks_works_and_survives():
             return super().forward(x, e)
 
     model, calls = Video(), []
-    with synccache.cached(model, "interval", interval=2, warmup=0, steps=20) as handle:
+    with cached(model, "interval", interval=2, warmup=0, steps=20) as handle:
         for block in model.blocks:
             block.__class__ = Sharded
         model.blocks[2]._call_impl = mine = counted(model.blocks[2]._call_impl, calls)
@@ -167,7 +167,7 @@ def test_hooks_and_copies_survive():
 def test_a_forward_replaced_on_the_instance_still_runs():
     """accelerate and group offloading replace ``forward`` on the instance, and put it back."""
     model, seen = Video(), []
-    with synccache.cached(model, "interval", interval=2, warmup=0, steps=20):
+    with cached(model, "interval", interval=2, warmup=0, steps=20):
         block = model.blocks[1]
         inner = block.forward
         block.forward = lambda *a, **k: (seen.append(1), inner(*a, **k))[1]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calls import EVERY_3, Echo, X, call, decisions, echo, listed, picture, prompt, seen
+from calls import EVERY_3, Echo, X, cached, call, decisions, echo, listed, picture, prompt, seen
 
 import synccache
 from synccache import Method
@@ -20,7 +20,7 @@ def told_apart(passes, model=None, every=None):
     All steps but the first are filled in. Whatever a pass was called with at the first step has to come back.
     """
     model = Echo() if model is None else model
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         x, found = picture(1, number=0), []
         for step, t in enumerate(TIMES):
             for number, arguments in every(step) if every else passes:
@@ -37,7 +37,7 @@ def test_guidance_branches_are_kept_apart(batched, batch):
     for one_call in (batched, not batched):
         pipe = Pipeline(Video(), batched=one_call)
         anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
-        with synccache.cached(pipe, every_other, anatomy=anatomy) as handle:
+        with cached(pipe, every_other, anatomy=anatomy) as handle:
             videos.append(pipe(shape=(batch, 4, 2, 4, 4)))
             records = list(handle.trace)
         assert len(records) == (20 if one_call else 40)
@@ -86,7 +86,7 @@ class Perturbed(Echo):
 
 def test_where_nothing_tells_the_order_of_the_calls_does():
     model, text, found = Perturbed(), prompt(1), []
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for t in TIMES:
             for model.shift in (0.0, 4.0, 2.0):
                 found.append(echo(model, t, picture(1), text))
@@ -104,7 +104,7 @@ class ToVideo(Echo):
 @pytest.mark.parametrize("text", [None, prompt(0)])
 def test_a_latent_with_zeroed_reference_channels_is_another_pass_and_no_evaluation(text):
     model, reference = ToVideo(), torch.full((1, 64, 3), 4.0)
-    with synccache.cached(model, listed(0)) as handle, torch.no_grad():
+    with cached(model, listed(0)) as handle, torch.no_grad():
         for step, t in enumerate(TIMES):
             latent = picture(1) * 0.9**step
             for behind in (reference, torch.zeros_like(reference)):
@@ -120,7 +120,7 @@ def test_the_number_of_passes_may_change_during_a_run(anew):
     """Guidance that ends early, a third pass that comes later; the unconditional one first."""
     model, kept = Echo(), [prompt(number) for number in (2, 1, 3)]
     plan = [(2, 1), (2, 1), (1,), (1,), (2, 1, 3), (2, 1, 3)]
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for step, numbers in enumerate(plan):
             for number in numbers:
                 text = prompt(number) if anew else kept[(2, 1, 3).index(number)]
@@ -133,7 +133,7 @@ def test_the_number_of_passes_may_change_during_a_run(anew):
 def test_a_branch_that_was_away_is_computed_when_it_comes_back():
     """Guidance intervals: what the branch has stored is older than the last computed step."""
     model = AddModel()
-    with synccache.cached(model, listed(0, 2)):
+    with cached(model, listed(0, 2)):
         call(model, 1000, 1), call(model, 1000, 2)
         call(model, 900, 1), call(model, 900, 2)
         call(model, 800, 1)  # computed without the second branch
@@ -142,7 +142,7 @@ def test_a_branch_that_was_away_is_computed_when_it_comes_back():
 
 def test_one_decision_serves_all_branches_and_the_first_decides():
     pipe = Pipeline(Video())
-    with synccache.cached(pipe, "synccache", threshold=0.3) as handle:
+    with cached(pipe, "synccache", threshold=0.3) as handle:
         pipe()
         by_step = {}
         for r in handle.trace:
@@ -156,7 +156,7 @@ def test_one_decision_serves_all_branches_and_the_first_decides():
 def test_separate_decisions():
     pipe, held = Pipeline(Video()), {}
     for branches in ("shared", "separate"):
-        with synccache.cached(pipe, "synccache", threshold=0.3, branches=branches) as handle:
+        with cached(pipe, "synccache", threshold=0.3, branches=branches) as handle:
             pipe()
             held[branches] = handle.trace.probe_bytes_peak
     assert all(r.decides for r in handle.trace)
@@ -167,7 +167,7 @@ def test_separate_decisions():
 
 def test_a_changed_number_of_samples_is_the_branchs_own():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         call(model, 1000, 1), call(model, 1000, 2, X.repeat(2, 1, 1))
         assert [call(model, 900, 1), call(model, 900, 2, X.repeat(2, 1, 1))] == [26, 32]
         assert decisions(handle) == "##.."

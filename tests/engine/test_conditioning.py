@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calls import Echo, decisions, echo, listed, picture, prompt, seen
+from calls import Echo, cached, decisions, echo, listed, picture, prompt, seen
 from torch import nn
 
 import synccache
@@ -21,7 +21,7 @@ SCOPES = [WholeStack(absorb=False), WholeStack(), Segments(), WholeModel(), Whol
 def followed(arguments, scope=SCOPES[0], model=None, anatomy=None):
     """(numbers, decisions) of steps with these arguments, of which the first only is to be computed."""
     model = Echo() if model is None else model
-    with synccache.cached(model, Method(Listed(frozenset({0})), scope, Reuse()), anatomy=anatomy) as handle:
+    with cached(model, Method(Listed(frozenset({0})), scope, Reuse()), anatomy=anatomy) as handle:
         found = [echo(model, t, X, **more) for t, more in zip(TIMES, arguments, strict=False)]
         computed = [r.reason for r in handle.trace if r.decision == "computed"][1:]
         assert set(computed) <= {"new conditioning"}
@@ -44,7 +44,7 @@ def test_equal_values_in_a_new_tensor_are_no_change(scope):
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_prompt_that_is_overwritten_in_place_is_another(scope):
     model, text = Echo(), prompt(1)
-    with synccache.cached(model, Method(Listed(frozenset({0})), scope, Reuse())) as handle:
+    with cached(model, Method(Listed(frozenset({0})), scope, Reuse())) as handle:
         assert [echo(model, t, X, text) for t in (1000, 900)] == [1, 1]
         text += 2
         assert [echo(model, t, X, text) for t in (800, 700)] == [3, 3]
@@ -89,7 +89,7 @@ def test_an_argument_that_comes_or_goes_is_compared_at_the_first_block():
 
 def test_the_branch_whose_conditioning_changes_is_computed_and_no_other():
     model, first, second, third = Echo(), prompt(1), prompt(2), prompt(3)
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for t, other in zip(TIMES, (second, second, third, third), strict=False):
             assert [echo(model, t, X, p) for p in (first, other)] == [1, float(other.mean())]
         assert decisions(handle) == "##.." + ".#.."
@@ -102,7 +102,8 @@ def test_text_in_a_stream_of_its_own_is_conditioning_too():
     call = lambda t, text: model(x, text, torch.tensor([t]))  # noqa: E731
     with torch.no_grad():
         true, stale = call(800.0, two), call(800.0, one)
-        with synccache.cached(model, listed(0, 1)) as handle:
+        anatomy = synccache.Anatomy("two", (*model.transformer_blocks, *model.single_transformer_blocks))
+        with synccache.cached(model, listed(0, 1), anatomy=anatomy) as handle:
             for t, text in ((1000.0, one), (900.0, one), (850.0, one)):
                 call(t, text)
             assert torch.equal(call(800.0, two), true) and distance(stale, true) > 0.01

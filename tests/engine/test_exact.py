@@ -1,6 +1,7 @@
 """Which path was taken, told by whole numbers: computed gives 44, filled in gives 41."""
 
 import torch
+from calls import cached
 
 import synccache
 from synccache import Method
@@ -23,7 +24,7 @@ def call(model, timestep, level, x=X):
 
 def test_computed_is_44_and_filled_is_41():
     model = AddModel()
-    with synccache.cached(model, listed(0)):
+    with cached(model, listed(0)):
         assert call(model, 1000, 3.5).unique().tolist() == [41]
         assert call(model, 900, 4).unique().tolist() == [41]
         assert [b.calls for b in model.blocks] == [1, 1, 1]
@@ -32,14 +33,14 @@ def test_computed_is_44_and_filled_is_41():
 
 def test_a_filled_step_starts_from_its_own_input():
     model = AddModel()
-    with synccache.cached(model, listed(0)):
+    with cached(model, listed(0)):
         call(model, 1000, 3.5)
         assert call(model, 900, 4, X + 100).unique().tolist() == [141]
 
 
 def test_extrapolation_through_the_engine():
     model = AddModel()
-    with synccache.cached(model, listed(0, 1, forecaster=Lagrange(1))):
+    with cached(model, listed(0, 1, forecaster=Lagrange(1))):
         call(model, 1000, 1)
         call(model, 900, 2)
         assert call(model, 800, 99).unique().tolist() == [20 + 6 * 3]
@@ -48,7 +49,7 @@ def test_extrapolation_through_the_engine():
 
 def test_never_runs_every_block_and_stores_nothing():
     model = AddModel()
-    with synccache.cached(model, Method(Never(), Nothing(), Reuse())) as handle:
+    with cached(model, Method(Never(), Nothing(), Reuse())) as handle:
         for t in (1000, 900, 800):
             assert call(model, t, 4).unique().tolist() == [44]
         assert handle.bytes == 0
@@ -57,7 +58,7 @@ def test_never_runs_every_block_and_stores_nothing():
 
 def test_the_first_step_of_a_run_is_always_computed():
     model = AddModel()
-    with synccache.cached(model, listed()) as handle:
+    with cached(model, listed()) as handle:
         call(model, 1000, 3.5)
         assert call(model, 900, 4).unique().tolist() == [41]
         assert handle.trace.decisions() == ["computed", "skipped"]
@@ -66,7 +67,7 @@ def test_the_first_step_of_a_run_is_always_computed():
 
 def test_anchors_are_copies():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         out = call(model, 1000, 3.5)
         out.fill_(-7)
         first = call(model, 900, 4)
@@ -77,7 +78,7 @@ def test_anchors_are_copies():
 
 def test_the_cached_value_never_comes_back_as_the_output_object():
     model = AddModel()
-    with synccache.cached(model, listed(0)):
+    with cached(model, listed(0)):
         x = X.clone()
         call(model, 1000, 0, x)
         with torch.no_grad():
@@ -99,7 +100,7 @@ def test_one_region_computed_and_another_filled():
 
     model = AddModel()
     anatomy = synccache.Anatomy("toy", tuple(model.blocks), sites=(1,))
-    with synccache.cached(model, Method(Half(frozenset({0})), Segments(), Reuse()), anatomy=anatomy):
+    with cached(model, Method(Half(frozenset({0})), Segments(), Reuse()), anatomy=anatomy):
         call(model, 1000, 3.5)
         assert call(model, 900, 4).unique().tolist() == [20 + 3 * 3.5 + 3 * 4]
         assert [b.calls for b in model.blocks] == [1, 1, 2]

@@ -4,7 +4,7 @@ import weakref
 
 import pytest
 import torch
-from calls import Echo, X, call, decisions, echo, listed, output, picture, prompt
+from calls import Echo, X, cached, call, decisions, echo, listed, output, picture, prompt, toy
 
 import synccache
 from synccache import Method
@@ -35,7 +35,7 @@ def test_all_is_freed_when_the_last_step_is_done(name, guidance):
     """So before the video is decoded; and the next run is as good as the first."""
     pipe, anatomy = pipeline()
     held, videos = [], []
-    with synccache.cached(pipe, METHODS[name], anatomy=anatomy) as handle:
+    with cached(pipe, METHODS[name], anatomy=anatomy) as handle:
         for _ in range(2):
             videos.append(pipe(guidance=guidance, on_step=lambda step: held.append(handle.bytes)))
     assert [size > 0 for size in held] == ([True] * 19 + [False]) * 2
@@ -46,7 +46,7 @@ def test_of_several_passes_the_last_one_frees():
     """As many as at the step before, be it one more than at first, or one less."""
     for plan, freed_at in (("12,12,12", 6), ("1,1,12", 3), ("12,1,1", 4), ("123,123,123", 9)):
         model, texts, sizes = Echo(), [prompt(n) for n in range(4)], []
-        with synccache.cached(model, listed(0), steps=12) as handle:
+        with cached(model, listed(0), steps=12) as handle:
             for step, numbers in zip((0, 1, 11), plan.split(","), strict=True):
                 for number in map(int, numbers):
                     with handle.at(step=step):
@@ -58,7 +58,7 @@ def test_of_several_passes_the_last_one_frees():
 def test_an_unknown_length_frees_nothing_and_a_known_one_counts_from_the_start_of_the_run():
     model = AddModel()
     for length, freed in ((None, False), (12, True), (13, False)):
-        with synccache.cached(model, listed(0), steps=length) as handle:
+        with cached(model, listed(0), steps=length) as handle:
             for step in range(12):
                 call(model, 1000 - step, 1)
             assert (handle.bytes == 0) is freed
@@ -66,7 +66,7 @@ def test_an_unknown_length_frees_nothing_and_a_known_one_counts_from_the_start_o
 
 def test_the_end_of_a_request_frees_it_also_where_it_breaks_off():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         call(model, 1000, 1)
         with handle.request("a"):
             call(model, 1000, 1)
@@ -86,7 +86,7 @@ def test_a_call_that_breaks_off_takes_its_run_with_it_and_no_other(error):
         raise error
 
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle, handle.request("other"):
+    with cached(model, listed(0)) as handle, handle.request("other"):
         call(model, 1000, 1)
         for window in (0, 1):
             with handle.at(request="mine", window=window):
@@ -106,7 +106,7 @@ def test_an_error_in_the_middle_of_a_call_leaves_no_tensor_of_it():
         model, kept = AddModel(), []
         model.blocks[1].register_forward_hook(lambda m, args, out, kept=kept: kept.append(weakref.ref(out)))
         broken = model.blocks[2] if where == "a block" else model
-        with synccache.cached(model, listed(0)) as handle:
+        with cached(model, listed(0)) as handle:
             broken.register_forward_hook(lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 call(model, 1000, 1)
@@ -116,7 +116,7 @@ def test_an_error_in_the_middle_of_a_call_leaves_no_tensor_of_it():
 def test_an_interrupted_pipeline_frees_when_its_conditioning_goes():
     """It stops calling the model, and nobody tells; but it lets go of its prompt."""
     model, negative = Echo(), prompt(0)
-    with synccache.cached(model, Method(Threshold(1e9, Probe()), STACK, Reuse()), steps=20) as handle:
+    with cached(model, Method(Threshold(1e9, Probe()), STACK, Reuse()), steps=20) as handle:
 
         def interrupted():
             text = prompt(1)
@@ -132,7 +132,7 @@ def test_an_interrupted_pipeline_frees_when_its_conditioning_goes():
 
 def test_conditioning_made_anew_at_each_step_frees_nothing_when_it_goes():
     model = Echo()
-    with synccache.cached(model, listed(0), steps=20) as handle:
+    with cached(model, listed(0), steps=20) as handle:
         for step in range(4):
             echo(model, 1000 - step, picture(1), prompt(1))
             assert handle.bytes > 0
@@ -141,7 +141,7 @@ def test_conditioning_made_anew_at_each_step_frees_nothing_when_it_goes():
 
 def test_removing_frees_all():
     model = AddModel()
-    handle = synccache.apply(model, listed(0))
+    handle = synccache.apply(model, listed(0), anatomy=toy(model))
     for request in (None, "a"):
         for window in (None, 1):
             with handle.at(request=request, window=window):
@@ -160,7 +160,7 @@ class Leaving(AddModel):
 
 @pytest.mark.parametrize("model", [AddModel(), Leaving()])
 def test_no_tensor_of_a_call_stays_alive_after_the_run_but_what_is_counted(model):
-    with synccache.cached(model, listed(0), steps=12) as handle:
+    with cached(model, listed(0), steps=12) as handle:
         for step, at in enumerate((0, 1, 11)):
             x = X.clone() - step
             with handle.at(step=at), torch.no_grad():
@@ -176,12 +176,12 @@ def test_no_tensor_of_a_call_stays_alive_after_the_run_but_what_is_counted(model
 def test_branches_that_are_called_no_more_are_let_go():
     """What they have stored is too old to be used once the others have computed two more steps."""
     model = AddModel()
-    with synccache.cached(model, listed(*range(20))) as handle:
+    with cached(model, listed(*range(20))) as handle:
         for step in range(12):
             with handle.at(branch=f"prompt of step {step}"):
                 call(model, 1000 - step, 1)
             assert handle.bytes <= 2 * SIZE
-    with synccache.cached(model, listed(0, 2, 4)) as handle:
+    with cached(model, listed(0, 2, 4)) as handle:
         for step in range(6):  # guidance that ends after the second step
             for level in (1, 2)[: 2 if step < 2 else 1]:
                 assert call(model, 1000 - step, level) == 20 + 6 * level
@@ -192,7 +192,7 @@ def test_branches_that_are_called_no_more_are_let_go():
 @pytest.mark.xfail(strict=True, reason="a window that isn't called at the last step is kept until its prompt goes")
 def test_windows_that_are_not_called_at_the_last_step_are_freed_with_it():
     model = AddModel()
-    with synccache.cached(model, listed(0), steps=12) as handle:
+    with cached(model, listed(0), steps=12) as handle:
         for step in range(12):
             for start in (0, 10):
                 with handle.at(step=step, window=start + step % 3):

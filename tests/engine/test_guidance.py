@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from calls import Echo, decisions, echo, picture, prompt
+from calls import Echo, cached, decisions, echo, picture, prompt
 
 import synccache
 from synccache import InputError, Method, Notice
@@ -37,7 +37,7 @@ class Named(AddModel):
 
 def test_the_other_branch_is_the_deciding_ones_output_and_the_stored_difference():
     model = AddModel()
-    with synccache.cached(model, method(0)) as handle:
+    with cached(model, method(0)) as handle:
         assert [call(model, 1000, 4), call(model, 1000, 1)] == [44, 26]
         moved = X + 5
         before = model.blocks[0].calls
@@ -49,7 +49,7 @@ def test_the_other_branch_is_the_deciding_ones_output_and_the_stored_difference(
 
 def test_a_difference_that_grows_evenly_is_forecast_exactly():
     model = AddModel()
-    with synccache.cached(model, method(0, 2, guidance=Lagrange(1))):
+    with cached(model, method(0, 2, guidance=Lagrange(1))):
         call(model, 1000, 4), call(model, 1000, 3)
         call(model, 900, 4), call(model, 900, 3)
         assert [call(model, 800, 4), call(model, 800, 1)] == [44, 26]  # -6, then -18: -24 a step later
@@ -58,7 +58,7 @@ def test_a_difference_that_grows_evenly_is_forecast_exactly():
 
 def test_a_branch_named_conditional_always_follows_its_own_conditioning():
     model = Named()
-    with synccache.cached(model, method(0)) as handle, pytest.warns(Notice, match="here it doesn't come first") as said:
+    with cached(model, method(0)) as handle, pytest.warns(Notice, match="here it doesn't come first") as said:
         for timestep, (cond, uncond) in ((1000, (4, 1)), (900, (9, 1))):
             out = [call(model, timestep, uncond, name="uncond"), call(model, timestep, cond, name="cond")]
         assert out == [26, 44]  # both from residuals of their own: the gate's doing, not guidance's
@@ -72,7 +72,7 @@ def test_live_sound_is_heard_in_every_pass_whichever_comes_first(names, order):
     model, text, silence, before, after = Echo(), prompt(1), prompt(0), prompt(2), prompt(5)
     anatomy = synccache.Anatomy("echo", tuple(model.blocks), sites=(0, 1), live=("audio",))
     noticed = pytest.warns(Notice, match="Call the conditional one first") if order < 0 else nullcontext()
-    with synccache.cached(model, method(0), anatomy=anatomy) as handle, noticed:
+    with cached(model, method(0), anatomy=anatomy) as handle, noticed:
         for step, sound in enumerate((before, before, after)):
             for name, audio in ((names[0], sound), (names[1], silence))[::order]:
                 with handle.at(branch=name):
@@ -87,7 +87,7 @@ def test_where_nothing_tells_which_one_is_conditional_it_depends_on_what_is_live
     for sound in (None, prompt(1)):
         model, texts = Echo(), (prompt(1), prompt(2))
         noticed = pytest.warns(Notice, match="nothing tells which one it is") if sound is not None else nullcontext()
-        with synccache.cached(model, method(0)) as handle, noticed:
+        with cached(model, method(0)) as handle, noticed:
             for step in range(3):
                 for text in texts:
                     echo(model, 1000 - step, picture(1), text, audio=sound)
@@ -96,7 +96,7 @@ def test_where_nothing_tells_which_one_is_conditional_it_depends_on_what_is_live
 
 def test_whichever_branch_comes_first_no_difference_is_taken_from_the_wrong_one():
     model = AddModel()
-    with synccache.cached(model, method(0)) as handle:
+    with cached(model, method(0)) as handle:
         call(model, 1000, 4), call(model, 1000, 1)
         assert [call(model, 900, 1), call(model, 900, 4)] == [26, 44]  # order reversed: nothing fits, both computed
         assert [r.decision for r in handle.trace][2:] == ["computed", "computed"]
@@ -109,7 +109,7 @@ def test_only_what_is_needed_is_stored_and_all_of_it_is_counted():
         pipe = Pipeline(Video())
         anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
         chosen = Method(Listed(frozenset({0, 5})), WholeStack(absorb=False), Reuse(), guidance=guidance)
-        with synccache.cached(pipe, chosen, anatomy=anatomy) as handle:
+        with cached(pipe, chosen, anatomy=anatomy) as handle:
             pipe()
             held[name] = handle.trace.bytes_peak
     tokens, latent = 2 * 4 * 4 * 8 * 4, 4 * 2 * 4 * 4 * 4  # a residual of 32 tokens of 8 floats; one output
@@ -124,7 +124,7 @@ def test_branches_that_decide_for_themselves_can_not_be_told_from_one_another():
 @pytest.mark.parametrize("how", [{"guidance": 1.0}, {"guidance": 2.0, "batched": True}])
 def test_where_there_is_no_other_branch_to_fill_in_it_says_so(how):
     pipe = Pipeline(Video(), batched=how.pop("batched", False))
-    with synccache.cached(pipe, "uncond-reuse") as handle, pytest.warns(Notice, match="no step has called the model"):
+    with cached(pipe, "uncond-reuse") as handle, pytest.warns(Notice, match="no step has called the model"):
         pipe(**how)
     assert handle.trace.skipped() == 0
 
@@ -136,7 +136,7 @@ def test_without_a_second_call_it_changes_nothing(batched):
         pipe = Pipeline(Video(), batched=batched)
         anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
         chosen = Method(Listed(frozenset({0, 4, 8})), WholeStack(absorb=False), Reuse(), guidance=guidance)
-        with synccache.cached(pipe, chosen, anatomy=anatomy):
+        with cached(pipe, chosen, anatomy=anatomy):
             videos.append(pipe(guidance=2.0 if batched else 1.0))
     assert torch.equal(*videos)
 
@@ -144,5 +144,5 @@ def test_without_a_second_call_it_changes_nothing(batched):
 def test_never_skipping_leaves_the_model_untouched():
     pipe = Pipeline(Video())
     plain = pipe()
-    with synccache.cached(pipe, method(gate=Never())):
+    with cached(pipe, method(gate=Never())):
         assert torch.equal(pipe(), plain)

@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from calls import Echo, picture, prompt, seen
+from calls import Echo, cached, picture, prompt, seen
 
-import synccache
 from synccache import Method
 from synccache.forecasters import Reuse
 from synccache.gates import Listed, Never, Probe, Threshold
@@ -35,7 +34,7 @@ def run(model, passes, batch=2, fresh=False, latent=lambda step: 1 - 0.03 * step
 def test_once_a_step_where_objects_are_kept_whatever_the_number_of_passes(name):
     for passes in (1, 2, 4):
         model = Echo()
-        with synccache.cached(model, METHODS[name]) as handle:
+        with cached(model, METHODS[name]) as handle:
             run(model, passes)
             # at the first step, each further pass has to be seen to be another one
             assert handle.host_reads == STEPS + passes - 1
@@ -45,14 +44,14 @@ def test_once_a_step_where_objects_are_kept_whatever_the_number_of_passes(name):
 def test_once_a_call_at_most_where_all_tensors_are_new_in_each(name):
     for passes in (1, 2, 4):
         model = Echo()
-        with synccache.cached(model, METHODS[name]) as handle:
+        with cached(model, METHODS[name]) as handle:
             run(model, passes, fresh=True)
             assert handle.host_reads == STEPS * passes
 
 
 def test_one_timestep_and_a_latent_that_is_kept_need_none():
     model = Echo()
-    with synccache.cached(model, METHODS["listed"]) as handle, torch.no_grad():
+    with cached(model, METHODS["listed"]) as handle, torch.no_grad():
         x, text = picture(1), prompt(1)
         for step in range(STEPS):
             model(x, torch.tensor([1000.0 - step]), text)
@@ -66,7 +65,7 @@ def test_what_is_found_is_the_same_whenever_the_timestep_arrives(name, passes):
     found, errors = [], []
     for batch in (1, 2):
         model = Echo()
-        with synccache.cached(model, METHODS[name]) as handle:
+        with cached(model, METHODS[name]) as handle:
             for _ in range(2):  # the second run begins where time turns back
                 run(model, passes, batch)
             found.append(
@@ -81,7 +80,7 @@ def test_what_is_found_is_the_same_whenever_the_timestep_arrives(name, passes):
 def test_a_jump_to_another_picture_is_seen_in_time_wherever_the_gate_decides():
     for name in METHODS:
         model = Echo()
-        with synccache.cached(model, METHODS[name]) as handle, torch.no_grad():
+        with cached(model, METHODS[name]) as handle, torch.no_grad():
             for step, seed in enumerate((1, 1, 1, 2, 2)):
                 x, text = picture(seed, number=seed).repeat(2, 1, 1), prompt(0)
                 out = model(x, torch.full((2,), 1000.0 - step), text) - x

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from calls import X, output, value
+from calls import X, cached, output, value
 
 import synccache
 from synccache import InputError, Method
@@ -39,7 +39,7 @@ def number(out):
 @pytest.mark.parametrize(("residual", "expected"), [(False, 41), (True, 141)])
 def test_the_models_output_or_its_difference_from_the_latent(model, residual, expected):
     before = [b.calls for b in model.blocks]
-    with synccache.cached(model, listed(0, scope=WholeModel(residual))) as handle:
+    with cached(model, listed(0, scope=WholeModel(residual))) as handle:
         assert number(output(model, 1000, 3.5)) == 41
         out = output(model, 900, 99, x=X + 100)
         assert number(out) == expected and isinstance(out, list) == isinstance(model, Wrapped)
@@ -52,13 +52,13 @@ def test_the_models_output_or_its_difference_from_the_latent(model, residual, ex
 
 def test_a_line_through_the_models_outputs():
     model = AddModel()
-    with synccache.cached(model, listed(0, 1, scope=WholeModel(), forecaster=Lagrange(1))):
+    with cached(model, listed(0, 1, scope=WholeModel(), forecaster=Lagrange(1))):
         assert [value(model, t, v) for t, v in ((1000, 1), (900, 2), (800, 99))] == [26, 32, 38]
 
 
 def test_the_model_in_half_precision_storage_and_in_a_batch():
     model, x = AddModel(), torch.cat([X, X + 7])
-    with synccache.cached(model, listed(0, scope=WholeModel()), storage_dtype=torch.bfloat16) as handle:
+    with cached(model, listed(0, scope=WholeModel()), storage_dtype=torch.bfloat16) as handle:
         output(model, 1000, 4, x=x)
         out = output(model, 900, 99, x=x)
         assert out.dtype is torch.float32 and out[:, 0, 0].tolist() == [44, 51]
@@ -73,7 +73,7 @@ def test_an_output_of_another_shape_than_the_latent_has_no_difference_from_it():
 
     model = Narrow()
     method = listed(0, scope=WholeModel(residual=True))
-    with synccache.cached(model, method) as handle, pytest.warns(synccache.Notice, match="another shape"):
+    with cached(model, method) as handle, pytest.warns(synccache.Notice, match="another shape"):
         assert [value(model, 1000, 1), value(model, 900, 2)] == [26, 32]
         assert handle.trace.decisions() == ["computed", "computed"]
 
@@ -91,7 +91,7 @@ def test_a_gate_that_looks_inside_cant_leave_the_model_out(gate):
 
 def test_without_regions_the_conditional_branch_runs_and_the_other_is_told_from_it():
     model = AddModel()
-    with synccache.cached(model, listed(0, scope=Nothing(), guidance=Reuse())) as handle:
+    with cached(model, listed(0, scope=Nothing(), guidance=Reuse())) as handle:
         assert [value(model, 1000, 4), value(model, 1000, 1)] == [44, 26]
         moved = X + 5
         assert [value(model, 900, 9, x=moved), value(model, 900, 1, x=moved)] == [79, 61]  # 79 live, 61 = 79 + 26 - 44
@@ -110,7 +110,7 @@ def test_without_regions_the_conditional_branch_runs_and_the_other_is_told_from_
 def test_a_direction_that_grows_evenly_without_regions():
     model = AddModel()
     method = listed(0, 1, scope=Nothing(), guidance=Lagrange(1))
-    with synccache.cached(model, method, storage_dtype=torch.bfloat16) as handle:
+    with cached(model, method, storage_dtype=torch.bfloat16) as handle:
         for t, other in ((1000, 3), (900, 2)):
             output(model, t, 4), output(model, t, other)
         assert [value(model, 800, 8), value(model, 800, 1)] == [68, 68 - 18]  # -6, -12, so -18
@@ -122,7 +122,7 @@ def test_nothing_is_called_skipped_where_there_is_no_other_branch():
         pipe = Pipeline(Video(), batched=batched)
         plain = pipe(guidance=guidance)
         method = Method(Interval(3), Nothing(), Reuse(), guidance=Reuse())
-        with synccache.cached(pipe, method) as handle, pytest.warns(synccache.Notice, match="no step has called"):
+        with cached(pipe, method) as handle, pytest.warns(synccache.Notice, match="no step has called"):
             assert torch.equal(pipe(guidance=guidance), plain)
             assert handle.trace.skipped() == 0
 
@@ -138,7 +138,7 @@ def test_an_output_without_tensors_is_computed_and_said_so():
 
     model = Boxed()
     method = listed(0, scope=WholeModel())
-    with synccache.cached(model, method) as handle, pytest.warns(synccache.Notice, match="is a str, so it is computed"):
+    with cached(model, method) as handle, pytest.warns(synccache.Notice, match="is a str, so it is computed"):
         assert [output(model, 1000, 1), output(model, 900, 2)] == ["in the box"] * 2
         assert handle.trace.skipped() == 0 and number(model.box) == 32
 
@@ -149,7 +149,7 @@ def test_the_output_keeps_its_own_precision_where_the_latent_has_another():
             return super().forward(hidden_states, timestep, level).float() + 1 / 512
 
     model, x = Precise(), X.bfloat16()
-    with synccache.cached(model, listed(0, scope=WholeModel(residual=True))):
+    with cached(model, listed(0, scope=WholeModel(residual=True))):
         outs = [output(model, t, 1, x=x) for t in (1000, 900)]
     assert outs[1].dtype is torch.float32 and torch.equal(*outs)
 

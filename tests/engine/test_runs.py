@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calls import EVERY_3, Echo, X, call, decisions, echo, listed, output, picture, seen
+from calls import EVERY_3, Echo, X, cached, call, decisions, echo, listed, output, picture, seen
 
 import synccache
 from synccache import Method
@@ -17,7 +17,7 @@ WATCH = Method(Never(), Nothing(), Reuse())
 def places(*timesteps):
     """(run, step) of calls with these timesteps and hardly changing latents."""
     model = AddModel()
-    with synccache.cached(model, WATCH) as handle, torch.no_grad():
+    with cached(model, WATCH) as handle, torch.no_grad():
         for number, time in enumerate(timesteps):
             model(X - number / 100, torch.as_tensor(time).reshape(-1).float(), torch.tensor(1.0))
     return seen(handle, "run", "step")
@@ -25,7 +25,7 @@ def places(*timesteps):
 
 def test_a_timestep_that_goes_back_is_a_new_run():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         assert [call(model, t, level) for t, level in ((1000, 3.5), (900, 4), (950, 4), (900, 9))] == [41, 41, 44, 44]
         assert handle.trace.runs == [(None, 0), (None, 1)]
         assert seen(handle, "run", "step") == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -48,7 +48,7 @@ def test_one_timestep_for_each_token_or_frame():
 def test_a_latent_that_cant_come_from_the_step_before_begins_a_run():
     """A cancelled run leaves nothing behind, also where the next one begins at a lower noise level."""
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for step in range(3):
             assert echo(model, 1000 - 100 * step, picture(1, number=4) * 0.9**step) == pytest.approx(4)
         assert [echo(model, t, picture(2, number=5)) for t in (500, 400)] == [5, 5]
@@ -60,7 +60,7 @@ def test_on_a_schedule_that_goes_on_a_latent_may_move_far():
     for scheduled in (True, False):
         pipe = Pipeline(AddModel())
         pipe.scheduler.timesteps = torch.tensor([1000.0, 500.0])
-        with synccache.cached(pipe if scheduled else pipe.transformer, WATCH) as handle:
+        with cached(pipe if scheduled else pipe.transformer, WATCH) as handle:
             output(pipe.transformer, 1000, 1, x=picture(1))
             output(pipe.transformer, 500, 1, x=picture(1) + 2.2 * picture(2))
         assert seen(handle, "run", "step")[1] == ((0, 1) if scheduled else (1, 0))
@@ -69,10 +69,10 @@ def test_on_a_schedule_that_goes_on_a_latent_may_move_far():
 def test_two_runs_in_a_row_give_what_they_give_alone():
     pipe = Pipeline(Video())
     anatomy = synccache.Anatomy("video", tuple(pipe.transformer.blocks), sites=(0, 2))
-    with synccache.cached(pipe, EVERY_3, anatomy=anatomy) as handle:
+    with cached(pipe, EVERY_3, anatomy=anatomy) as handle:
         alone = pipe(seed=1)
         assert handle.trace.decisions() == (["computed", "skipped", "skipped"] * 7)[:20]
-    with synccache.cached(pipe, EVERY_3, anatomy=anatomy):
+    with cached(pipe, EVERY_3, anatomy=anatomy):
         pipe(seed=0)
         assert torch.equal(pipe(seed=1), alone)
 
@@ -80,7 +80,7 @@ def test_two_runs_in_a_row_give_what_they_give_alone():
 @pytest.mark.parametrize("shape", [(1, 4, 3, 4, 4), (1, 4, 2, 4, 6)])
 def test_another_shape_is_a_new_run(shape):
     model = Video()
-    with torch.no_grad(), synccache.cached(model, listed(0)) as handle:
+    with torch.no_grad(), cached(model, listed(0)) as handle:
         model(torch.ones(1, 4, 2, 4, 4), torch.tensor([1000.0]))
         model(torch.ones(shape), torch.tensor([900.0]))
         assert handle.trace.decisions() == ["computed"] and len(handle.trace.runs) == 2
@@ -95,7 +95,7 @@ class Listing(AddModel):
 
 @pytest.mark.parametrize(("model", "give"), [(AddModel(), lambda x: x), (Listing(), lambda x: list(x.unbind()))])
 def test_another_batch_size_drops_anchors_but_not_the_run(model, give):
-    with synccache.cached(model, listed(0)) as handle, torch.no_grad():
+    with cached(model, listed(0)) as handle, torch.no_grad():
         for t, level, batch in ((1000, 3.5, 1), (900, 4.0, 2), (800, 9.0, 2), (700, 5.0, 1)):
             out = model(give(X.repeat(batch, 1, 1)), torch.tensor([float(t)]), torch.tensor(level))
             assert float(out[0, 0, 0]) == {1000: 41, 900: 44, 800: 44, 700: 50}[t]
@@ -104,7 +104,7 @@ def test_another_batch_size_drops_anchors_but_not_the_run(model, give):
 
 def test_a_pipeline_whose_scheduler_was_set_anew_is_a_new_run_even_at_a_lower_timestep():
     pipe = Pipeline(AddModel())
-    with synccache.cached(pipe, listed(0)) as handle:
+    with cached(pipe, listed(0)) as handle:
         pipe.scheduler.set_timesteps(20)
         call(pipe.transformer, 1000, 3.5)
         pipe.scheduler.set_timesteps(20)
@@ -117,7 +117,7 @@ def test_a_pipeline_whose_scheduler_was_set_anew_is_a_new_run_even_at_a_lower_ti
 
 def test_heun_evaluates_a_step_twice():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for number, t in enumerate((1000, 1000, 900, 900)):
             call(model, t, 1, X + number)
         assert seen(handle, "step", "evaluation", "branch") == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
@@ -126,7 +126,7 @@ def test_heun_evaluates_a_step_twice():
 
 def test_heun_with_two_branches():
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for number, t in enumerate((1000, 1000, 900, 900)):
             x = picture(1, number=3) * 0.99**number
             x[:, 0] = 3
@@ -139,7 +139,7 @@ def test_heun_with_two_branches():
 
 def test_two_experts_share_the_step_index_and_nothing_else():
     pipe = Pipeline(Video(seed=0), Video(seed=1))
-    with synccache.cached(pipe, Method(MaxGap(Interval(4), 4), Segments(), Reuse())) as handle:
+    with cached(pipe, Method(MaxGap(Interval(4), 4), Segments(), Reuse())) as handle:
         pipe(steps=20)
         assert len(handle.trace.runs) == 1 and len(handle.trace.steps()) == 20
         assert [r.expert for r in handle.trace.steps()] == [0] * 10 + [1] * 10
@@ -152,7 +152,7 @@ def test_two_experts_share_the_step_index_and_nothing_else():
 
 def test_reset_and_pause():
     model = AddModel()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         call(model, 1000, 3.5)
         handle.reset()
         assert handle.bytes == 0 and len(handle.trace) == 0
@@ -166,7 +166,7 @@ def test_reset_and_pause():
 def test_a_never_skipping_gate_with_linear_anchors_stays_bounded():
     model = Video()
     anatomy = synccache.Anatomy("video", tuple(model.blocks), sites=(0, 2))
-    with synccache.cached(model, Method(Never(), Segments(), Lagrange(1)), anatomy=anatomy) as handle:
+    with cached(model, Method(Never(), Segments(), Lagrange(1)), anatomy=anatomy) as handle:
         Pipeline(model)()
         held = [r.bytes for r in handle.trace]
         regions, branches, tokens = len(handle.regions), 2, 32 * 8 * 4

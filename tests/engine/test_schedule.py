@@ -4,9 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from calls import seen
+from calls import cached, seen
 
-import synccache
 from synccache import Method
 from synccache.engine.place.schedule import Schedule, Time, schedule_of, timesteps_of
 from synccache.forecasters import Reuse
@@ -114,7 +113,7 @@ def steps(timesteps, called=None, order=1):
     pipe = Pipeline(AddModel())
     pipe.scheduler.timesteps, pipe.scheduler.order = torch.tensor(timesteps), order
     called = timesteps if called is None else called
-    with synccache.cached(pipe, Method(Never(), Nothing(), Reuse())) as handle, torch.no_grad():
+    with cached(pipe, Method(Never(), Nothing(), Reuse())) as handle, torch.no_grad():
         for number, time in enumerate(called):
             x = torch.full((1, 2, 3), 20.0 - number / 10)
             pipe.transformer(x, torch.as_tensor(time).reshape(1), torch.tensor(1.0))

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from calls import X, call, listed
+from calls import X, cached, call, listed
 
 import synccache
 from synccache import Method
@@ -38,7 +38,7 @@ def test_bytes_in_the_trace_are_the_bytes_allocated(method, dtype):
         else:
             assert alive == [] and handle.bytes == 0 and last.bytes == handle.trace.bytes_peak
 
-    with synccache.cached(pipe, method, storage_dtype=dtype) as handle:
+    with cached(pipe, method, storage_dtype=dtype) as handle:
         handle.on_store = show
         pipe(on_step=check)
     assert dtypes == {dtype or torch.float32} and len(stored) > 10
@@ -57,13 +57,13 @@ def test_nothing_else_of_that_size_stays_alive():
     pipe = Pipeline(Video(dim=24))
     before = alive()  # kept, so that no new tensor gets an old one's id
     known = {id(t) for t in before}
-    with synccache.cached(pipe, "synccache") as handle:
+    with cached(pipe, "synccache") as handle:
         pipe(on_step=check)
 
 
 def test_what_on_store_refuses_is_not_kept_and_so_not_filled_in():
     model = AddModel()
-    with synccache.cached(model, listed(0, 1)) as handle:
+    with cached(model, listed(0, 1)) as handle:
         shown = []
         handle.on_store = lambda stored: shown.append(stored) or stored.step.index > 0
         assert [call(model, t, level) for t, level in ((1000, 1), (900, 2), (800, 3))] == [26, 32, 32]
@@ -103,7 +103,7 @@ def test_bfloat16_storage_costs_little_accuracy(s2v):
 
 def test_a_bfloat16_model():
     model = Video().bfloat16()
-    with torch.no_grad(), synccache.cached(model, Method(Listed(frozenset({0, 1})), Segments(), Lagrange(1))) as handle:
+    with torch.no_grad(), cached(model, Method(Listed(frozenset({0, 1})), Segments(), Lagrange(1))) as handle:
         x, audio = torch.ones(1, 4, 2, 4, 4, dtype=torch.bfloat16), torch.ones(1, 8, dtype=torch.bfloat16)
         for t in (1000.0, 999.0, 998.0, 997.0):
             out = model(x, torch.tensor([t]), audio)
@@ -132,7 +132,7 @@ def test_person_and_background_get_their_own_forecast():
         ("reuse", Reuse()), ("linear", Lagrange(1)), ("split", ByPerson(Lagrange(1), Reuse())),
     ]:  # fmt: skip
         method = Method(Listed(frozenset({0, 1})), WholeStack(absorb=False), forecaster)
-        with torch.no_grad(), synccache.cached(model, method, anatomy=anatomy, mask=mask):
+        with torch.no_grad(), cached(model, method, anatomy=anatomy, mask=mask):
             for t in (1000.0, 900.0, 500.0):
                 outs[name] = model(torch.ones(1, 4, 2, 4, 4), torch.tensor([t]))
     torch.testing.assert_close(outs["split"][..., :2, :], outs["linear"][..., :2, :])
@@ -143,6 +143,6 @@ def test_person_and_background_get_their_own_forecast():
 def test_interval_of_one_stores_but_never_skips():
     pipe = Pipeline(Video())
     plain = pipe()
-    with synccache.cached(pipe, Method(Interval(1), Segments(), Reuse())) as handle:
+    with cached(pipe, Method(Interval(1), Segments(), Reuse())) as handle:
         assert torch.equal(pipe(), plain)
         assert handle.trace.bytes_peak > 0

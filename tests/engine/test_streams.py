@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calls import listed, value
+from calls import cached, listed, value
 from torch import nn
 
 import synccache
@@ -16,6 +16,10 @@ from synccache.testing import AddModel, TwoStream, distance
 EVERY_OTHER = Method(Interval(2), WholeStack(absorb=False), Reuse())
 
 
+def two(model):
+    return synccache.Anatomy("two", (*model.transformer_blocks, *model.single_transformer_blocks))
+
+
 def call(model, t, text_tokens=5, step=0):
     random = torch.Generator().manual_seed(0)
     image, text = (torch.randn(1, tokens, 8, generator=random) for tokens in (6, text_tokens))
@@ -26,7 +30,7 @@ def call(model, t, text_tokens=5, step=0):
 def test_two_streams_and_a_concatenation(text_tokens):
     """Also where text and image have the same shape, so that only the recorded roles tell them apart."""
     model, streams = TwoStream(), set()
-    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+    with torch.no_grad(), synccache.cached(model, EVERY_OTHER, anatomy=two(model)) as handle:
         handle.on_store = lambda shown: streams.add((shown.region.first, shown.stream, shown.video)) or True
         call(model, 1000.0, text_tokens)  # the first call tells which argument is which
         full = call(model, 900.0, text_tokens)
@@ -73,7 +77,7 @@ def test_two_streams_never_skipping_is_bit_equal():
     model = TwoStream()
     with torch.no_grad():
         plain = call(model, 900.0)
-        with synccache.cached(model, Method(Never(), Segments(), Reuse())):
+        with synccache.cached(model, Method(Never(), Segments(), Reuse()), anatomy=two(model)):
             assert all(torch.equal(call(model, 900.0 - i), call(model, 900.0 - i)) for i in range(2))
             assert torch.equal(call(model, 900.0), plain)
 
@@ -103,7 +107,7 @@ class Repeat(nn.Module):
 
 def test_a_block_that_changes_the_shape_always_runs():
     model, x = Widening(), torch.zeros(1, 2, 3)
-    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+    with torch.no_grad(), cached(model, EVERY_OTHER) as handle:
         for t in (1000.0, 900.0, 800.0):
             assert model(x, torch.tensor([t])).unique().tolist() == [5]
         assert handle.anatomy.fixed == (2,)
@@ -135,7 +139,7 @@ class OddModel(nn.Module):
 
 def test_none_stays_none_and_other_values_stay():
     model = OddModel()
-    with torch.no_grad(), synccache.cached(model, EVERY_OTHER):
+    with torch.no_grad(), cached(model, EVERY_OTHER):
         for t in (1000.0, 900.0, 800.0, 700.0):
             assert model(torch.zeros(1, 2, 3), torch.tensor([t])).unique().tolist() == [3]
     assert model.blocks[0].calls == 2
@@ -164,7 +168,7 @@ class Stubborn(nn.Module):
 
 def test_a_changed_sequence_between_blocks_ends_a_segment():
     model = Stubborn()
-    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+    with torch.no_grad(), cached(model, EVERY_OTHER) as handle:
         for t in (1000.0, 900.0, 800.0, 700.0):
             model(torch.ones(1, 4, 3), torch.tensor([t]))
         assert [r.members for r in handle.regions] == [(0,), (1,)]
@@ -182,7 +186,7 @@ def test_a_block_that_was_never_seen_computed_is_not_left_out():
             return hidden_states
 
     model, x, level = Leaving(), torch.full((1, 2, 3), 20.0), torch.tensor(4.0)
-    with torch.no_grad(), synccache.cached(model, EVERY_OTHER) as handle:
+    with torch.no_grad(), cached(model, EVERY_OTHER) as handle:
         assert model(x, torch.tensor([1000.0]), level, leave_out=1).unique().tolist() == [36]
         assert model(x, torch.tensor([900.0]), level).unique().tolist() == [44]
         assert handle.trace.decisions() == ["computed", "computed"]
@@ -210,7 +214,7 @@ class Repeated(AddModel):
 def test_blocks_in_an_order_that_is_not_understood_are_computed_and_said_once(order, text, full):
     model = Repeated()
     model.order = order
-    with synccache.cached(model, listed(0)) as handle, pytest.warns(synccache.Notice, match=text) as said:
+    with cached(model, listed(0)) as handle, pytest.warns(synccache.Notice, match=text) as said:
         assert [value(model, 1000 - step, 4) for step in range(3)] == [full] * 3
         assert handle.trace.skipped() == 0 and handle.bytes == 0
         assert len(said) == 1 and [r.reason for r in handle.trace] == ["listed", "blocks", "blocks"]
@@ -219,7 +223,7 @@ def test_blocks_in_an_order_that_is_not_understood_are_computed_and_said_once(or
 @pytest.mark.parametrize("order", [(0, 1, 2, 0), (0, 2, 1)])
 def test_where_blocks_were_left_out_already_such_a_call_is_refused(order):
     model = Repeated()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         value(model, 1000, 4)
         model.order = order
         with pytest.raises(UnsupportedModel, match="Pass anatomy= with the blocks that run once, in the order"):
@@ -230,7 +234,7 @@ def test_where_blocks_were_left_out_already_such_a_call_is_refused(order):
 def test_a_block_that_is_passed_over_is_no_disorder():
     """Skipped-layer guidance leaves blocks out in passes of its own."""
     model = Repeated()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         value(model, 1000, 4)
         for name, model.order, full in (("all", (0, 1, 2), 44), ("some", (0, 2), 36)):
             for step in range(2):

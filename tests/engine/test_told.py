@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from calls import Echo, X, call, decisions, echo, listed, output, picture, prompt, seen
+from calls import Echo, X, cached, call, decisions, echo, listed, output, picture, prompt, seen
 
 import synccache
 from synccache import InputError
@@ -15,7 +15,7 @@ from synccache.testing import AddModel
 @contextmanager
 def attached(model=None, method=None, **given):
     model = AddModel() if model is None else model
-    with synccache.cached(model, method or listed(0), **given) as handle:
+    with cached(model, method or listed(0), **given) as handle:
         yield model, handle
 
 
@@ -198,7 +198,7 @@ def test_interleaved_requests_are_kept_apart_and_freed_when_they_are_done():
 
 def test_threads_with_requests_of_their_own():
     model, out = AddModel(), {}
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
 
         def work(name, level):
             with handle.request(name):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
+from calls import cached
 
-import synccache
 from synccache import InputError, Trace
 from synccache.testing import Pipeline, Video
 
@@ -13,7 +13,7 @@ from synccache.testing import Pipeline, Video
 @pytest.fixture(scope="module")
 def traced():
     pipe, steps = Pipeline(Video()), []
-    with synccache.cached(pipe, "synccache", threshold=0.3) as handle:
+    with cached(pipe, "synccache", threshold=0.3) as handle:
         handle.on_step = steps.append
         pipe()
         pipe(steps=12)
@@ -76,7 +76,7 @@ def test_plot(traced, tmp_path):
 
 def test_an_error_in_on_step_reaches_the_caller_and_leaves_nothing():
     pipe = Pipeline(Video())
-    with synccache.cached(pipe, "synccache") as handle:
+    with cached(pipe, "synccache") as handle:
         handle.on_step = lambda record: 1 / 0
         with pytest.raises(ZeroDivisionError):
             pipe()

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from calls import Echo, decisions, echo, listed, picture, prompt, seen
+from calls import Echo, cached, decisions, echo, listed, picture, prompt, seen
 
 import synccache
 from synccache import Method, Notice
@@ -30,7 +30,7 @@ def near(number):
 @pytest.mark.parametrize("order", [(1, 2, 3), (3, 1, 2)])
 def test_told_windows_are_cached_each_for_itself(order):
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for step, t in enumerate(TIMES):
             for number in (1, 2, 3) if step == 0 else order:
                 with handle.at(window=number):
@@ -42,7 +42,7 @@ def test_told_windows_are_cached_each_for_itself(order):
 
 def test_told_windows_with_passes_each():
     model, texts = Echo(), [prompt(10), prompt(0)]
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for step, t in enumerate(TIMES):
             for text in texts:
                 for number in (1, 2):
@@ -54,7 +54,7 @@ def test_told_windows_with_passes_each():
 
 def test_a_new_run_of_one_window_lets_go_of_the_last_run_of_the_others():
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle:
+    with cached(model, listed(0)) as handle:
         for run, numbers in enumerate(((1, 2, 3), (1, 4))):
             for step, t in enumerate(TIMES[:2]):
                 for number in numbers:
@@ -66,7 +66,7 @@ def test_a_new_run_of_one_window_lets_go_of_the_last_run_of_the_others():
 
 def test_told_windows_are_freed_with_the_last_step_and_with_the_request():
     model, size = Echo(), 64 * 3 * 4
-    with synccache.cached(model, listed(0), steps=12) as handle:
+    with cached(model, listed(0), steps=12) as handle:
         for step in (0, 1, 11):
             for number in (1, 2):
                 with handle.at(window=number, step=step):
@@ -85,7 +85,7 @@ def test_told_windows_are_freed_with_the_last_step_and_with_the_request():
 def test_windows_that_nobody_tells_apart_are_computed_and_never_mixed_up(scope, told):
     """Also in another order, and where the step is told, but not the window."""
     model = Echo()
-    with synccache.cached(model, Method(Listed(frozenset({0})), scope, Reuse())) as handle:
+    with cached(model, Method(Listed(frozenset({0})), scope, Reuse())) as handle:
         with pytest.warns(Notice, match=NOTICE) as said:
             for step, t in enumerate(TIMES):
                 for number in ((1, 2, 3), (2, 3, 1), (1, 1, 2))[step]:
@@ -102,7 +102,7 @@ def test_windows_that_nobody_tells_apart_are_computed_and_never_mixed_up(scope, 
 def test_untold_windows_with_passes_named_by_the_caller():
     """ComfyUI names the conditionings, not the windows."""
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
+    with cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
         for t in TIMES:
             for number in (1, 2):
                 for name, text in (("cond", prompt(10)), ("uncond", prompt(0))):
@@ -115,7 +115,7 @@ def test_windows_of_modules_and_of_gates_that_watch_are_not_kept_either():
     model = Video()
     method = Method(Last(Listed(frozenset({0}))), Modules(), Reuse())
     for given in (method, synccache.methods()["easycache"].name):
-        with torch.no_grad(), pytest.warns(Notice, match=NOTICE), synccache.cached(model, given, steps=12) as handle:
+        with torch.no_grad(), pytest.warns(Notice, match=NOTICE), cached(model, given, steps=12) as handle:
             for t in (1000.0, 900.0, 800.0):
                 for seed in range(3):
                     x = torch.randn(1, 4, 2, 4, 4, generator=torch.Generator().manual_seed(seed))
@@ -126,7 +126,7 @@ def test_windows_of_modules_and_of_gates_that_watch_are_not_kept_either():
 
 def test_where_the_schedule_knows_no_second_evaluation_a_latent_that_differs_little_is_a_window_too():
     pipe = Pipeline(Echo())
-    with synccache.cached(pipe, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
+    with cached(pipe, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
         for t in TIMES:
             for number in (1, 2):
                 assert echo(pipe.transformer, t, near(number), prompt(0)) == number
@@ -135,7 +135,7 @@ def test_where_the_schedule_knows_no_second_evaluation_a_latent_that_differs_lit
 
 def test_windows_that_differ_little_are_told_from_evaluations_by_how_far_they_are_apart():
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
+    with cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
         for t in TIMES:
             for number in (1, 2):
                 assert echo(model, t, near(number), prompt(0)) == number
@@ -144,7 +144,7 @@ def test_windows_that_differ_little_are_told_from_evaluations_by_how_far_they_ar
 
 def test_a_run_cancelled_after_one_step_leaves_nothing_where_steps_are_told():
     model = Echo()
-    with synccache.cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
+    with cached(model, listed(0)) as handle, pytest.warns(Notice, match=NOTICE):
         for number, steps in ((1, (0,)), (2, (0, 1, 2))):
             for step in steps:
                 with handle.at(step=step, branch="cond"):

@@ -3,10 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import COMPUTED, cached, count_calls, denoise, tiny_wan
+from tiny import COMPUTED, LIVE, STEPS, cached, count_calls, denoise, tiny_wan
 from torch import Tensor, nn
 
-LIVE = [6, 3, 3, 3, 3]  # calls of each block in six steps: the probe always runs
 ANCHOR = 32 * 16  # values of one anchor: tokens x width
 
 
@@ -51,7 +50,7 @@ def test_casting_that_never_skips_is_bit_equal():
     model = tiny_wan()
     cast(model)
     plain = denoise(model)
-    with cached(model, range(6)):
+    with cached(model, range(STEPS)):
         assert torch.equal(denoise(model), plain)
 
 

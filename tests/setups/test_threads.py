@@ -83,7 +83,8 @@ def test_bytes_are_counted_while_other_threads_store():
     """The interpreter turns to another thread as often as it can, so also in the middle of a count."""
     model, x, level = AddModel(), torch.ones(1, 2, 3), torch.tensor(1.0)
     before, done, counts = sys.getswitchinterval(), threading.Event(), []
-    with synccache.cached(model, Method(Interval(2), WholeStack(), Reuse())) as handle:
+    anatomy = synccache.Anatomy("add", tuple(model.blocks))
+    with synccache.cached(model, Method(Interval(2), WholeStack(), Reuse()), anatomy=anatomy) as handle:
 
         def generate(_):
             with torch.no_grad():

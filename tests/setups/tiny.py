@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 import synccache
 
-COMPUTED = [0, 1, 3]  # of the six steps of ``denoise``: the rest is skipped
+STEPS = 10  # of ``denoise``
+COMPUTED = [0, 1, 3]  # of these: the rest is skipped
+LIVE = [STEPS, 3, 3, 3, 3]  # calls of each block, of which the probe always runs
 
 
 def tiny_wan(layers: int = 5) -> diffusers.WanTransformer3DModel:
@@ -28,7 +30,7 @@ def wan_inputs(seed: int = 0, batch: int = 1) -> SimpleNamespace:
     return SimpleNamespace(latent=latent, text=text)
 
 
-def denoise(model: nn.Module, steps: int = 6, seed: int = 0, stop: int | None = None) -> Tensor:
+def denoise(model: nn.Module, steps: int = STEPS, seed: int = 0, stop: int | None = None) -> Tensor:
     """``steps`` Euler steps from timestep 1000 down, without gradients; gives the last latent [1, 4, 2, 8, 8].
 
     Args:

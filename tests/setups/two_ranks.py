@@ -25,11 +25,12 @@ def probing(threshold: float) -> synccache.Method:
 def adding(rank: int, group, threshold: float = 0.15, model=None) -> dict:
     """Four steps of an ``AddModel`` whose probe reads 10, 11, 12, 13 on rank 0 and 30, 36, 42, 48 on rank 1."""
     model, reductions = model or AddModel(), []
+    known = synccache.Anatomy("add", tuple(model.blocks))
     begin, rise = ((10.0, 1.0), (30.0, 6.0))[rank]
     real = dist.all_reduce
     dist.all_reduce = lambda *a, **k: (reductions.append(1), real(*a, **k))[1]
     try:
-        with torch.no_grad(), synccache.cached(model, probing(threshold), group=group) as handle:
+        with torch.no_grad(), synccache.cached(model, probing(threshold), group=group, anatomy=known) as handle:
             for step in range(4):
                 level = torch.tensor(begin + rise * step)
                 model(torch.zeros(1, 2, 3), torch.tensor([1000.0 - step]), level)
