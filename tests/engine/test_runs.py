@@ -55,6 +55,25 @@ def test_a_latent_that_cant_come_from_the_step_before_begins_a_run():
         assert seen(handle, "run", "step")[3:] == [(1, 0), (1, 1)] and decisions(handle) == "#..#."
 
 
+def test_a_latent_that_leaps_further_than_its_timestep_begins_a_run_where_none_has_leapt_before():
+    """A generation with another picture of the same scene, begun at a lower noise level."""
+    model = Echo()
+    with cached(model, listed(0)) as handle:
+        for step in range(3):
+            assert echo(model, 1000 - 20 * step, picture(1, number=4) * 0.99**step) == pytest.approx(4)
+        assert [echo(model, t, picture(1, number=5) + picture(2) / 2) for t in (940, 920)] == [5, 5]
+        assert seen(handle, "run", "step")[3:] == [(1, 0), (1, 1)] and decisions(handle) == "#..#."
+
+
+def test_where_noise_is_renewed_at_each_step_the_first_leap_is_computed_and_the_next_ones_are_believed():
+    model = Echo()
+    with cached(model, listed(0)) as handle:
+        for step in range(4):
+            echo(model, 1000 - 20 * step, picture(1) + picture(10 + step) / 2)
+        assert seen(handle, "run", "step") == [(0, step) for step in range(4)]
+        assert decisions(handle) == "##.." and handle.trace.records[1].reason == "no anchors"
+
+
 def test_on_a_schedule_that_goes_on_a_latent_may_move_far():
     """Samplers that renew their noise: half of it is another one. Without a schedule that is another picture."""
     for scheduled in (True, False):
@@ -64,6 +83,15 @@ def test_on_a_schedule_that_goes_on_a_latent_may_move_far():
             output(pipe.transformer, 1000, 1, x=picture(1))
             output(pipe.transformer, 500, 1, x=picture(1) + 2.2 * picture(2))
         assert seen(handle, "run", "step")[1] == ((0, 1) if scheduled else (1, 0))
+
+
+def test_another_picture_at_the_next_timestep_of_a_schedule_is_computed():
+    pipe = Pipeline(Echo())
+    pipe.scheduler.set_timesteps(10)
+    with cached(pipe, listed(0)) as handle:
+        for step, number in enumerate((1, 1, 2, 2)):
+            assert echo(pipe.transformer, 1000 - 100 * step, picture(number, number)) == number
+        assert decisions(handle) == "#.#." and seen(handle, "run")[-1] == (0,)
 
 
 def test_two_runs_in_a_row_give_what_they_give_alone():

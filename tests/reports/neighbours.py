@@ -21,10 +21,10 @@ BUILD = {"flux": lambda: seeded(lambda: FluxTransformer2DModel(**FLUX)), "wan": 
 INPUTS = {"flux": image.flux, "wan": wan.text}
 PLACES = {  # a model, two blocks, and modules that are filled in
     "flux": (
-        "", "transformer_blocks.1", "single_transformer_blocks.1", "transformer_blocks.1.attn",
+        "", "transformer_blocks.0", "single_transformer_blocks.0", "transformer_blocks.1.attn",
         "single_transformer_blocks.1.proj_out",
     ),
-    "wan": ("", "blocks.1", "blocks.2", "blocks.1.ffn"),
+    "wan": ("", "blocks.0", "blocks.1", "blocks.1.ffn"),
 }  # fmt: skip
 
 

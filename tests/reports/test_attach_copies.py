@@ -87,11 +87,11 @@ def test_a_copy_may_have_a_cache_of_its_own() -> None:
 
 def test_what_others_put_in_the_same_place_is_copied() -> None:
     """Another library's stand-in is its own business: it is in the copy, where the cache stood on it."""
-    block = Video().blocks[0]
-    block._call_impl = Louder()
     model = Video()
-    model.blocks[0] = block
-    with synccache.cached(model, "none"):
+    block = model.blocks[0]
+    block._call_impl = Louder()
+    with synccache.cached(model, PARTS, anatomy=synccache.Anatomy("video", tuple(model.blocks))):
+        assert not isinstance(vars(block)["_call_impl"], Louder)
         assert isinstance(vars(copy.deepcopy(model).blocks[0])["_call_impl"], Louder)
     assert isinstance(vars(block)["_call_impl"], Louder)
 

@@ -73,7 +73,7 @@ def decide(call: Call) -> None:
             if engine.shared:
                 session.drop_older(session.computed_at.get(key, 0))
             session.computed_at[key] = step.index
-            session.reasons[decision.reason] += bool(expert.regions) and not step.evaluation
+            session.reasons[decision.reason] += bool(expert.regions) and place.new_evaluation and not step.evaluation
         for name, tap in call.seen.taps.items():
             if tap.now is not None:
                 watch = engine.measure.watches[name]

@@ -14,6 +14,8 @@ from .latents import FAR, FAR_ON_SCHEDULE, Latents, Likeness
 from .schedule import Entry, Schedule, Time
 from .told import NOTHING, SAME, Told
 
+EMPTIER = 0.02  # by so much of their latents two passes differ
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -73,6 +75,7 @@ class Branch:
         marks: of the tensors of its latest call, by argument; ``plain``: its other arguments.
         prints, layout: numbers of the conditioning that it was first seen with; ``latest``: of the latest that was read.
         inputs: numbers of what its blocks take in besides the stream, as last computed.
+        empty: share of its latent that is 0: more where a pass has its reference channels zeroed.
         turns: how often it was called again; ``moves``: how often each argument was another one then.
     """
 
@@ -85,6 +88,7 @@ class Branch:
     layout: dict[str, tuple[int, list[Any]]] = field(default_factory=dict)
     latest: tuple[Prints, dict[str, tuple[int, list[Any]]]] | None = None
     inputs: Prints | None = None
+    empty: float | None = None
     turns: int = 0
     moves: Counter[str] = field(default_factory=Counter)
 
@@ -168,7 +172,7 @@ class Clock:
             where it hasn't moved yet. ``doubtful``: this step is told from a run of its own by too little.
         entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
             ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
-        called: branches that were called at this evaluation; ``expected``: at the one before.
+        called: branches that were called at this evaluation, ``leader`` first; ``expected``: at the one before.
     """
 
     def __init__(self) -> None:
@@ -192,6 +196,7 @@ class Clock:
         self.strayed = False
         self.branches: list[Branch] = []
         self.called: list[Branch] = []
+        self.leader: Branch | None = None
         self.expected = 0
         self.windowed = False
 
@@ -216,7 +221,10 @@ class Clock:
         if first:
             self.expected = len(self.called) if kind == "step" else self.expected
             self.called, self.time, self.latents = [], e.time, e.latents
+        if e.likeness is not None and self.leader is not None:
+            self.leader.empty = e.likeness.empty[1]
         branch = self._branch(e)
+        self.leader = branch if first else self.leader
         new_batch = branch.batch != e.latents.batch
         branch.batch = e.latents.batch
         self.called.append(branch)
@@ -319,7 +327,9 @@ class Clock:
             found = next((b for b in free if (b.label, b.again) == (label, again)), None)
         else:
             label, again = len(self.branches), 0
-            alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in self.branches]
+            empty = e.likeness.empty[0] if e.likeness is not None else self.leader and self.leader.empty
+            fits = [b for b in self.branches if None in (b.empty, empty) or abs(b.empty - empty) < EMPTIER]
+            alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in fits]
             exact = any(equal for _, equal, _ in alike)  # then another's place isn't taken
             known = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if b in free and (equal or not exact)]
             found = max(known, default=(0, 0, None))[2]
@@ -327,6 +337,7 @@ class Clock:
             prints = e.prints or Prints(e.conditioning.compared)
             found = Branch(label, e.latents.batch, again, prints=prints, layout=e.conditioning.layout)
             self.branches.append(found)
+        found.empty = e.likeness.empty[0] if e.likeness is not None else found.empty
         return found
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,13 +25,16 @@ class Likeness:
 
     Attributes:
         changed: share of the elements that differ; 0: it is the same.
-        correlation: of those that differ. What never moves (a reference picture in channels of its own) says nothing.
+        correlation: of those that differ, and are 0 in neither. What never moves (a reference picture in channels of
+            its own) says nothing, nor does what is there in one pass only.
         zeroed: share of those that are 0 in one of the two.
+        empty: share of all elements that are 0, in this one and in the other.
     """
 
     changed: float = 0.0
     correlation: float = 1.0
     zeroed: float = 0.0
+    empty: tuple[float, float] = field(default=(0.0, 0.0), compare=False)
 
     @property
     def same(self) -> bool:
@@ -87,18 +90,20 @@ class Latents:
 
 
 def compared(now: Tensor, before: Tensor) -> Tensor:
-    """[5] sums over two samples [n], which ``likeness`` reads: of what has changed."""
-    changed = (now != before).float()
-    a, b = now * changed, before * changed
-    product = a * b
-    return torch.stack([changed, product, a * a, b * b, changed * (product == 0)]).sum(1)
+    """[7] sums over two samples [n], which ``likeness`` reads: of what has changed, and of zeros."""
+    changed, zeros = now != before, (now == 0, before == 0)
+    zeroed = changed & (zeros[0] | zeros[1])
+    a, b = now * (changed & ~zeroed), before * (changed & ~zeroed)
+    return torch.stack([changed, a * b, a * a, b * b, zeroed, *zeros]).sum(1)
 
 
 def likeness(sums: Sequence[float], count: int) -> Likeness:
     """What ``compared`` found, of ``count`` elements; not-a-number counts as far."""
-    changed, product, a, b, zeroed = sums
+    changed, product, a, b, zeroed, *empty = sums
+    shares = (empty[0] / count, empty[1] / count)
     if changed == 0:
-        return Likeness()
+        return Likeness(empty=shares)
     size = (a * b) ** 0.5
     correlation = 1.0 if count < FEW else product / size if size > 0 else 0.0
-    return Likeness(changed / count, correlation if correlation == correlation else -1.0, zeroed / changed)
+    correlation = correlation if correlation == correlation else -1.0
+    return Likeness(changed / count, correlation, zeroed / changed, shares)
