@@ -5,7 +5,7 @@ from torch import nn
 
 import synccache
 from synccache import Anatomy, Method
-from synccache.engine.anatomy import argument_names
+from synccache.core.anatomy import argument_names
 from synccache.forecasters import Reuse
 from synccache.gates import Interval, Listed
 from synccache.scopes import Segments, WholeStack

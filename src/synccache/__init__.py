@@ -7,11 +7,11 @@
 """
 
 from .api import apply, cached, methods, remove
-from .engine.anatomy import Anatomy
-from .engine.handle import Handle
-from .engine.method import Method
-from .engine.notices import Notice
+from .core.anatomy import Anatomy
+from .core.method import Method
+from .core.notices import Notice
 from .errors import Conflict, InputError, SynccacheError, UnsupportedModel
+from .handle import Handle
 from .planner import learn_profile
 from .profiles import Profile
 from .trace import Trace

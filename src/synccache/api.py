@@ -13,11 +13,11 @@ from torch import nn
 from . import anatomies
 from . import methods as recipes
 from .conflicts import refuse_if_occupied
-from .engine.anatomy import Anatomy
+from .core.anatomy import Anatomy
+from .core.method import Method
 from .engine.engine import Engine
-from .engine.handle import Handle, handle_of
-from .engine.method import Method
 from .errors import InputError
+from .handle import Handle, handle_of
 from .methods.recipe import Recipe
 from .profiles import build, load_settings, save_settings
 from .profiles.saving import refuse_to_save

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from .engine.anatomy import original_class
+from .core.anatomy import original_class
 from .errors import Conflict
 
 # Names that the hooks of diffusers' caches are registered under (diffusers/hooks/*.py, 0.35 to 0.42).

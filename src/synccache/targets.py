@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from .anatomies.generic import TIMESTEPS
-from .engine.anatomy import argument_names, original_class
+from .core.anatomy import argument_names, original_class
 from .errors import InputError
 
 # In the order in which a run calls them: diffusers' names, then those of the released Wan2.2 pipelines.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from synccache import Anatomy
 from synccache.anatomies import generic
-from synccache.engine.anatomy import Visit, bind, original_class
+from synccache.core.anatomy import Visit, bind, original_class
 from synccache.errors import UnsupportedModel
 
 DIM = 16

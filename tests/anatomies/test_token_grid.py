@@ -5,7 +5,7 @@ import torch
 from models import hunyuan, ltx, others, wan
 
 from synccache import anatomies
-from synccache.engine.anatomy import bind, original_class
+from synccache.core.anatomy import bind, original_class
 
 CASES = [case for module in (wan, hunyuan, ltx, others) for case in module.CASES]
 EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])

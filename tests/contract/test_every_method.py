@@ -9,7 +9,7 @@ import torch
 
 import synccache
 from synccache import Notice
-from synccache.engine.types import Action, innermost
+from synccache.core.types import Action, innermost
 from synccache.forecasters import Reuse
 from synccache.gates import Listed, MaxGap
 from synccache.inspection.stored import held

@@ -115,8 +115,8 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
 
 
 def test_a_mask_is_left_out_where_only_a_part_of_the_video_is_here():
-    from synccache.engine.notices import Notices
-    from synccache.engine.store.mask import TokenMask
+    from synccache.core.notices import Notices
+    from synccache.masks.tokens import TokenMask
 
     mask, notices = TokenMask(torch.eye(2)), Notices()
     assert mask.on(torch.zeros(1, 4, 3), (1, 2, 2), notices).tolist() == [[1, 0, 0, 1]]

@@ -90,7 +90,7 @@ def test_the_cached_value_never_comes_back_as_the_output_object():
 def test_one_region_computed_and_another_filled():
     from dataclasses import dataclass
 
-    from synccache.engine.types import Action, Decision
+    from synccache.core.types import Action, Decision
 
     @dataclass(frozen=True)
     class Half(Listed):

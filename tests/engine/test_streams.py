@@ -7,7 +7,7 @@ from torch import nn
 
 import synccache
 from synccache import Method, UnsupportedModel
-from synccache.engine.attach.form import put_together, take_apart
+from synccache.core.form import put_together, take_apart
 from synccache.forecasters import ByPerson, Lagrange, Reuse
 from synccache.gates import Interval, Listed, Never
 from synccache.scopes import Segments, WholeStack

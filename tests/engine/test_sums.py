@@ -7,9 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from synccache.engine.store import anchors as history
-from synccache.engine.store.anchors import add_forecast
-from synccache.engine.types import Context, Step
+from synccache.core import sums
+from synccache.core.sums import add_forecast
+from synccache.core.types import Context, Step
 from synccache.forecasters import ChannelMask, LowPass, Subspace, TokenSplit, learn_basis
 
 
@@ -90,7 +90,7 @@ def test_nothing_else_of_a_features_size_is_made(split, context, dtype, stored, 
         return split.add(value, anchors, weights, context, onto)
 
     whole = added()
-    monkeypatch.setattr(history, "PIECE", 1000)
+    monkeypatch.setattr(sums, "PIECE", 1000)
     with Allocated(value.numel() * 3 // 4) as made:
         got = added()
     assert made.count == 1
@@ -101,9 +101,9 @@ def test_nothing_else_of_a_features_size_is_made(split, context, dtype, stored, 
 @pytest.mark.parametrize("shape", [(2, 136, 32), (5, 3, 7), (1, 4, 3, 30, 20), (40,), (4, 1, 2)])
 @pytest.mark.parametrize("dims", [None, (0, -1), (0, -2)])
 def test_pieces_are_small_and_together_the_whole(shape, dims, monkeypatch):
-    monkeypatch.setattr(history, "PIECE", 50)
+    monkeypatch.setattr(sums, "PIECE", 50)
     seen = torch.zeros(shape)
-    for piece in history.pieces(shape, dims):
+    for piece in sums.pieces(shape, dims):
         seen[piece] += 1
         assert dims is not None or seen[piece].numel() <= max(50, seen.numel() // max(shape))
     assert bool((seen == 1).all())

@@ -6,7 +6,7 @@ from torch import nn
 
 import synccache
 from synccache import Anatomy
-from synccache.engine.anatomy import original_class
+from synccache.core.anatomy import original_class
 from synccache.engine.store.anchors import History
 
 

@@ -7,7 +7,7 @@ import torch
 
 import synccache
 from synccache import Method
-from synccache.engine.types import Context, Seen, Step
+from synccache.core.types import Context, Seen, Step
 from synccache.forecasters import Alignment, Reuse
 from synccache.gates import Probe, Threshold, Trajectory, Warmup
 from synccache.scopes import WholeStack

@@ -7,7 +7,7 @@ import torch
 
 import synccache
 from synccache import InputError
-from synccache.engine.types import Context, Step
+from synccache.core.types import Context, Step
 from synccache.forecasters import Dmd, Lagrange
 from synccache.testing import Video
 

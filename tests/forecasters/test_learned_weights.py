@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synccache import InputError
-from synccache.engine.types import Context, Step
+from synccache.core.types import Context, Step
 from synccache.forecasters import (
     POOL,
     Reuse,

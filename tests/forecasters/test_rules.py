@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synccache.engine.types import Context, Step
+from synccache.core.types import Context, Step
 from synccache.forecasters import (
     POOL,
     Average,

@@ -8,7 +8,7 @@ import torch
 
 import synccache
 from synccache import Method
-from synccache.engine.types import Context, Step
+from synccache.core.types import Context, Step
 from synccache.forecasters import (
     ByChannel,
     ByFrequency,

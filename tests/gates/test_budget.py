@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synccache.engine.types import Action, Decision, Run, Seen, Step
+from synccache.core.types import Action, Decision, Run, Seen, Step
 from synccache.gates import Budget, Interval, Last, Listed, MaxGap, Threshold, Warmup, replay
 from synccache.gates.even import spread, stretched
 

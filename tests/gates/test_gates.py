@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synccache.engine.types import Action, Decision, Seen, Step, Tap, innermost
+from synccache.core.types import Action, Decision, Seen, Step, Tap, innermost
 from synccache.gates import (
     Budget,
     FirstBlock,

@@ -7,7 +7,7 @@ import torch
 
 import synccache
 from synccache import Method
-from synccache.engine.types import Action, Seen, Step, Tap
+from synccache.core.types import Action, Seen, Step, Tap
 from synccache.errors import UnsupportedModel
 from synccache.forecasters import Reuse
 from synccache.gates import (

@@ -9,7 +9,7 @@ import torch
 import synccache
 from synccache import Anatomy, InputError, forecasters, gates, scopes
 from synccache.animation.request import check_settings
-from synccache.engine.method import Method
+from synccache.core.method import Method
 from synccache.methods import RECIPES, complete, find
 from synccache.methods.compose import composed
 from synccache.methods.names import PARTS, profiled

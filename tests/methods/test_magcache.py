@@ -10,7 +10,7 @@ from torch import nn
 
 import synccache
 from synccache import Anatomy, InputError
-from synccache.engine.types import Action, Decision, Run, Seen, Step
+from synccache.core.types import Action, Decision, Run, Seen, Step
 from synccache.gates import Magnitudes, Warmup, replay
 from synccache.gates.magnitude import nearest
 from synccache.methods.magcache import magnitude_ratios, published

@@ -7,7 +7,7 @@ import torch
 
 import synccache
 from synccache import InputError
-from synccache.engine.types import Action, Decision, Run, Seen, Step
+from synccache.core.types import Action, Decision, Run, Seen, Step
 from synccache.forecasters import (
     POOL,
     Average,

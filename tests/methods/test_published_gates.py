@@ -7,7 +7,7 @@ import torch
 
 import synccache
 from synccache import InputError
-from synccache.engine.types import innermost
+from synccache.core.types import innermost
 from synccache.forecasters import Alignment, Reuse, Taylor
 from synccache.methods import RECIPES, complete
 from synccache.methods.teacache import SETS, fitted

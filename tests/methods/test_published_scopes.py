@@ -6,7 +6,7 @@ from torch import nn
 
 import synccache
 from synccache import InputError
-from synccache.engine.types import Action, Decision, Region, Run, Seen, Step
+from synccache.core.types import Action, Decision, Region, Run, Seen, Step
 from synccache.gates import Refresh, Turn
 from synccache.methods import RECIPES, complete
 from synccache.profiles import Profile

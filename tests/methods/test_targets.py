@@ -9,7 +9,7 @@ from torch import nn
 import synccache
 from synccache import InputError
 from synccache.api import transformers_of
-from synccache.engine.handle import handle_of
+from synccache.handle import handle_of
 from synccache.testing import Pipeline, Video
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from synccache.engine.types import Context, Step
+from synccache.core.types import Context, Step
 from synccache.errors import InputError
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates.schedules import best_schedule, step_sizes

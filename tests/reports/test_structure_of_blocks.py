@@ -11,7 +11,7 @@ from models import Noise, seeded
 from torch import nn
 
 from synccache.anatomies import generic
-from synccache.engine.anatomy import Visit, bind, original_class
+from synccache.core.anatomy import Visit, bind, original_class
 
 
 def record(model: nn.Module, candidates: tuple[nn.Module, ...], inputs: dict[str, Any]) -> list[Visit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from . import (
     cogvideox,
     comfy,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.anatomy import Visit
+from ..core.anatomy import Visit
 
 STREAMS = ("hidden_states", "x", "img", "hidden", "sample", "tokens")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.anatomy import Anatomy, Grid, argument_names, original_class
+from ..core.anatomy import Anatomy, Grid, argument_names, original_class
 from ..errors import UnsupportedModel
 from .parts import is_named, patch_of
 

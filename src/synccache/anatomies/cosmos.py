@@ -6,7 +6,7 @@ residual. To have it stale, as part of the stored value, take ``decoupled=False`
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, token_width, video_grid
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy, argument_names, original_class
+from ..core.anatomy import Anatomy, argument_names, original_class
 from .image_parts import IMAGE_AND_TEXT, PositionGrid
 from .parts import is_named, token_width
 

@@ -15,7 +15,7 @@ from itertools import groupby, pairwise
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy, Visit, argument_names, original_class
+from ..core.anatomy import Anatomy, Visit, argument_names, original_class
 from ..errors import UnsupportedModel
 from .chain import chain_of, links_of, step_of, thin, weight
 

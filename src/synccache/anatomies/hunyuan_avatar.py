@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.anatomy import Anatomy, original_class
+from ..core.anatomy import Anatomy, original_class
 from .parts import attribute, is_named, patch_of, video_grid
 
 

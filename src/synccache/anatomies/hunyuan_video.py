@@ -6,7 +6,7 @@ token replacement the first frame's tokens are modulated apart, by blocks of oth
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import is_named, patch_of, token_width, video_grid
 
 _BOTH = {"hidden_states": 0, "encoder_hidden_states": 1}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.anatomy import Grid, version
+from ..core.anatomy import Grid, version
 
 IMAGE_AND_TEXT: Mapping[str, int] = {"hidden_states": 1, "encoder_hidden_states": 0}
 

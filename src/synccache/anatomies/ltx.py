@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.anatomy import Anatomy, Grid
+from ..core.anatomy import Anatomy, Grid
 from .parts import is_named, patch_of, token_width
 
 

@@ -5,7 +5,7 @@ Its scheduler counts the other way round: the timestep goes up from noise to sam
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import is_named, patch_of, token_width, video_grid
 
 

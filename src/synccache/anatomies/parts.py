@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.anatomy import Grid, original_class, tensors_in
+from ..core.anatomy import Grid, original_class, tensors_in
 
 
 def is_named(model: nn.Module, *names: str) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, video_grid
 
 _ASSETS = Path(__file__).parent.parent / "portrait" / "assets"

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy, Grid
+from ..core.anatomy import Anatomy, Grid
 from .image_parts import IMAGE_AND_TEXT
 from .parts import attribute, is_named, token_width
 

@@ -6,7 +6,7 @@ hold: one segment spans them, and they stay live. Skip-layer guidance is a branc
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .image_parts import IMAGE_AND_TEXT, picture_grid
 from .parts import is_named, patch_of, token_width
 

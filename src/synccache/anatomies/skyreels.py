@@ -6,7 +6,7 @@ earlier ones go down: until they follow, calls count as evaluations of the first
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import is_named, patch_of, token_width, video_grid
 
 

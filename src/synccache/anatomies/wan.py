@@ -6,7 +6,7 @@ no method can be more than six times faster.
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, token_width, video_grid
 
 

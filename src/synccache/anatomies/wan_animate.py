@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .parts import attribute, is_named, patch_of, token_width, video_grid
 
 

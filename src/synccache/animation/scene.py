@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..engine.notices import Notice
+from ..core.notices import Notice
 from ..errors import InputError
 from ..masks.person import load_mask, person_mask
 from ..media import audio

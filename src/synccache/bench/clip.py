@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import cached
 from ..anatomies import find
-from ..engine.handle import Handle
+from ..handle import Handle
 from ..metrics.fidelity import psnr
 from ..metrics.sync import sync
 from ..portrait.data import to_pixels

@@ -20,8 +20,8 @@ import torch
 
 from .. import cached
 from ..anatomies import find as find_anatomy
-from ..engine.method import Method
-from ..engine.types import innermost
+from ..core.method import Method
+from ..core.types import innermost
 from ..forecasters import Reuse
 from ..gates import Budget, Never, threshold_for
 from ..memory import keep_freed_memory

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..core.anatomy import Anatomy
+from ..core.fit import check_fit
+from ..core.form import Form
+from ..core.method import Method
+from ..core.notices import Notices
+from ..core.types import Region, Stored, innermost
 from ..errors import InputError, UnsupportedModel
-from .anatomy import Anatomy
-from .attach.form import Form
+from ..masks.tokens import TokenMask
 from .attach.structure import Structure
-from .fit import check_fit
-from .method import Method
-from .notices import Notices
 from .place.schedule import Schedule, schedule_of, timesteps_of
 from .place.told import Told
-from .store.mask import TokenMask
 from .store.session import Session
-from .types import Region, Stored, innermost
 
 
 class Expert:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Gate, Region, Seen, innermost
+from ..core.types import Context, Gate, Region, Seen, innermost
 from .rule import Rule
 
 

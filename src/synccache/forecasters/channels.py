@@ -10,8 +10,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..engine.store.anchors import add_forecast
-from ..engine.types import Context, Forecaster, Step
+from ..core.sums import add_forecast
+from ..core.types import Context, Forecaster, Step
 from .grouped import Grouped
 from .learned import Learned
 from .solvers import POOL

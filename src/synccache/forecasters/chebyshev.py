@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context
+from ..core.types import Context
 from .rule import Rule
 
 ASSUMED_STEPS = 40

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Forecaster, Gate, Region
+from ..core.types import Context, Forecaster, Gate, Region
 from .rule import Rule
 
 

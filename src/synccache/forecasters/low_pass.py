@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Forecaster
+from ..core.types import Context, Forecaster
 from .grouped import Grouped
 from .projection import Projection
 

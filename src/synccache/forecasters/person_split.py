@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.store.anchors import add_forecast
-from ..engine.types import Context, Forecaster
+from ..core.sums import add_forecast
+from ..core.types import Context, Forecaster
 from .grouped import Grouped
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..engine.store import anchors as history
-from ..engine.store.anchors import add_forecast, pieces, precise
-from ..engine.types import Context
+from ..core import sums
+from ..core.sums import add_forecast, pieces, precise
+from ..core.types import Context
 
 
 class Projection(ABC):
@@ -28,7 +28,7 @@ class Projection(ABC):
         change = weights[1:] - weights[:1]
         if not bool(change.any()) or not self.fits(value, context):
             return add_forecast(value, anchors, weights[:1], onto=onto)
-        if value.numel() <= history.PIECE:
+        if value.numel() <= sums.PIECE:
             return self._sum(value, anchors, weights[:1], change, context, onto).to(value.dtype)
         result = torch.empty_like(value)
         for piece in pieces(value.shape, self.apart):

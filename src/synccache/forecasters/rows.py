@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Gate, Region
+from ..core.types import Context, Gate, Region
 from ..errors import InputError
 from .learned import Learned
 from .rule import Rule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..engine.types import Gate, Region, Split
+from ..core.types import Gate, Region, Split
 
 
 class Rule:

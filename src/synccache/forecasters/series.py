@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..engine.types import Context
+from ..core.types import Context
 from .rule import Rule
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ..engine.types import Context
+from ..core.types import Context
 from .rule import Rule
 from .series import divided_difference
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from ..core.types import Action, Decision, Gate, Run, Seen, Step
 from .even import protected_ends, spread, stretched
 from .listed import Listed
 from .replay import threshold_for, with_threshold

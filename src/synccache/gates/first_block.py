@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..core.types import Action, Decision, Run, Seen, Step
 from .residual import Residual
 
 

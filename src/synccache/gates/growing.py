@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..core.types import Action, Decision, Run, Seen, Step
 from .scheduled import Scheduled
 
 

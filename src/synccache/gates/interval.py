@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.types import Action, Decision, Seen, Step
+from ..core.types import Action, Decision, Seen, Step
 from .scheduled import Scheduled
 
 

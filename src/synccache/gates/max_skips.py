@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.types import Step
+from ..core.types import Step
 from .wrapper import Wrapper
 
 

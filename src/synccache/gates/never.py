@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engine.types import Action, Decision, Measure, Run, Seen, Step
+from ..core.types import Action, Decision, Measure, Run, Seen, Step
 from .scheduled import Blind
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from ..engine.types import Seen, Watch
+from ..core.types import Seen, Watch
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from ..core.types import Action, Decision, Gate, Run, Seen, Step
 from .threshold import Threshold
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from ..engine.types import Seen, Watch
+from ..core.types import Seen, Watch
 from .change import change
 
 

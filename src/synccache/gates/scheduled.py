@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..engine.types import Decision, Measure, Run, Seen, Step, Watch
+from ..core.types import Decision, Measure, Run, Seen, Step, Watch
 
 
 @dataclass(frozen=True)

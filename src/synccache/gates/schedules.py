@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ..engine.types import Context, Forecaster, Step
+from ..core.types import Context, Forecaster, Step
 from ..errors import InputError
 
 MOST_STEPS = 200  # the search holds the cube of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ..engine.types import Action, Decision, Measure, Run, Seen, Step
+from ..core.types import Action, Decision, Measure, Run, Seen, Step
 from .probe import Probe
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.types import Action, Decision, Run, Seen, Step
+from ..core.types import Action, Decision, Run, Seen, Step
 from .scheduled import Scheduled
 from .warmup import ASSUMED_STEPS
 

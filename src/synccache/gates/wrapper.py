@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..engine.types import Action, Decision, Gate, Run, Seen, Step
+from ..core.types import Action, Decision, Gate, Run, Seen, Step
 
 
 @dataclass(frozen=True)

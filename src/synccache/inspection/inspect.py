@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..anatomies import find
-from ..engine.anatomy import Anatomy, original_class
-from ..engine.types import Region
+from ..core.anatomy import Anatomy, original_class
+from ..core.types import Region
 from ..errors import InputError, SynccacheError
 from ..methods.values import check
 from ..profiles import Plan, Profile, shipped_file

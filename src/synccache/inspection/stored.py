@@ -9,11 +9,11 @@ from torch import nn
 
 from .. import anatomies
 from ..api import cached
-from ..engine.anatomy import Anatomy, original_class
-from ..engine.handle import Handle
-from ..engine.types import Action, Decision, Region, Run, Seen, Step, innermost
+from ..core.anatomy import Anatomy, original_class
+from ..core.types import Action, Decision, Region, Run, Seen, Step, innermost
 from ..errors import InputError
 from ..gates.warmup import ASSUMED_STEPS
+from ..handle import Handle
 from ..methods.recipe import Recipe
 from ..profiles import shipped_file
 from .models import find_model

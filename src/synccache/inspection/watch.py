@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.anatomy import Anatomy, bind, original_class
+from ..core.anatomy import Anatomy, bind, original_class
 from ..engine.attach.structure import Structure
 
 Shapes = dict[int, dict[str, tuple[int, ...]]]  # by block, by stream

@@ -11,7 +11,7 @@ Use it at higher speed-ups, where extrapolating the background starts to hurt; i
 is ``synccache-linear``.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import ByPerson, Lagrange
 from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, probing_gate, segment_scope
 from .recipe import Recipe, Settings

@@ -20,8 +20,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.method import Method
-from ..engine.types import Forecaster
+from ..core.method import Method
+from ..core.types import Forecaster
 from ..errors import InputError
 from ..scopes import Nothing
 from .names import axes, listed, parts_of

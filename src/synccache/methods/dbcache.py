@@ -16,7 +16,7 @@ Defaults: cache-dit's (8 in front, none behind, 8 steps of warm-up, 0.08, no cap
 ``front + back``; the built-in portrait model takes 1 in front of its 17.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse, Taylor
 from ..gates import FirstBlock, MaxSkips
 from ..scopes import WholeStack

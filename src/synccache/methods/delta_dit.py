@@ -13,7 +13,7 @@ stale front span runs on a stale input.
 Defaults: interval, share and turn as read above; no warm-up and no last step, of which nothing is known.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Turn
 from ..scopes import Spans

@@ -18,7 +18,7 @@ computed), a fifth of the run as warm-up: ``round(0.2 T)`` steps, where the rele
 ``<=``), which can be a step more. For other models the authors scan 0.1 to 0.5.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Alignment
 from ..gates import Trajectory
 from .measuring import SUMMED, summing_gate

@@ -17,7 +17,7 @@ party has it ahead of Taylor on FLUX and far behind on DiT-XL). ``decoupled=True
 Defaults: the calibrator's history of 6; an interval of 4 and four warm-up steps are ours, for the first gap's sake.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Dmd
 from ..gates import Interval
 from .recipe import Recipe, Settings, protected, stack_scope

@@ -17,7 +17,7 @@ computed. One decision serves all guidance branches, as in the release. On the b
 computes 12 of 40 steps of a clip from the training side.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import OutputChange
 from ..scopes import WholeModel

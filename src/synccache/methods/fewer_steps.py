@@ -9,7 +9,7 @@ needs the pipeline (its ``scheduler``), not a bare transformer; to pick steps, a
 Defaults: 12 steps, as many as ``synccache`` computes of 40 on the portrait model. Limit: it can't see content.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Never

@@ -12,7 +12,7 @@ is as there. Only the main stream decides, as there.
 Defaults: 0.05 as in diffusers, ParaAttention's 0.06 for HunyuanVideo and 0.08 for FLUX; no warm-up, no last step.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import FirstBlock
 from .recipe import Recipe, Settings, protected, stack_scope

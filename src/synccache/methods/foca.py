@@ -13,7 +13,7 @@ Cost of a skipped step: embedding, head and injections only (no probe). Memory: 
 Use it at short gaps: at one anchor gap ahead it weighs the newest anchor by 7/3, so noise in anchors is amplified.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Foca
 from ..gates import Interval
 from .probing import SEGMENTED, segment_scope

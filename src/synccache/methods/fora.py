@@ -14,7 +14,7 @@ Single blocks of FLUX and HunyuanVideo, where attention and MLP end in one proje
 Defaults: the release's interval of 3, and the last step, which the release computes by counting from the end.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Interval
 from ..scopes import Modules

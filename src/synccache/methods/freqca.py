@@ -18,7 +18,7 @@ Use it at long gaps on pictures whose layout stands early. ``keep=0`` is Hermite
 video in the stream (reference, motion, text tokens) goes with the fast waves. ``decoupled=True`` keeps injections live.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import ByFrequency, Hermite, LowPass, Reuse
 from ..gates import Interval
 from .recipe import Recipe, Settings, protected, stack_scope

@@ -8,7 +8,7 @@ Use it where a full extrapolation overshoots; the paper gives no rule for sigma.
 sigma 0.5 and order 2 are the paper's.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Hermite
 from ..gates import Interval
 from .probing import SEGMENTED, segment_scope

@@ -26,8 +26,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..engine.method import Method
-from ..engine.types import Gate
+from ..core.method import Method
+from ..core.types import Gate
 from ..forecasters import POOL, ByChannel, learn_channels
 from ..gates import Interval
 from .profiled import learned

@@ -8,7 +8,7 @@ Use it as the simplest baseline, and where speed must not depend on content. ``d
 Defaults: FORA's interval of 3; a tenth of the run as warm-up, and the last step, are ours.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Interval
 from ..scopes import Segments, WholeStack

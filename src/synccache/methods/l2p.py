@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Rows, learn_rows
 from ..scopes import WholeModel
 from .profiled import learned, output_products

@@ -7,7 +7,7 @@ Use it at gaps up to about 3; beyond, or under strong guidance, it overshoots: l
 Defaults: as ``interval``, so that the two differ by the forecast alone; the line goes its whole way.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Lagrange
 from ..gates import Interval
 from .probing import SEGMENTED, segment_scope

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Magnitudes
 from .profiled_gates import MagnitudesFor

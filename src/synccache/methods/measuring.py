@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..engine.types import Gate, Measure
+from ..core.types import Gate, Measure
 from ..gates import Budget, Threshold
 from .recipe import Settings, protected
 

@@ -1,6 +1,6 @@
 """No cache: every step is computed, and traced. Bit for bit the untouched model; the control for speed and quality."""
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Never
 from ..scopes import Nothing

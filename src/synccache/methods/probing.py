@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..engine.types import Gate, Scope
+from ..core.types import Gate, Scope
 from ..forecasters import Lagrange
 from ..gates import Budget, Probe, Threshold
 from ..scopes import Segments, WholeStack

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ..engine.types import Forecaster
+from ..core.types import Forecaster
 from ..forecasters import Lagrange, Reuse
 from ..gates.schedules import best_schedule, can_be_searched_for
 from ..scopes import WholeModel

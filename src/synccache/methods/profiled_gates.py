@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..engine.types import Decision, Run, Seen, Step
+from ..core.types import Decision, Run, Seen, Step
 from ..gates import Listed, Magnitudes, Never
 from ..gates.magnitude import State
 from .remedy import ProfileNeeded

@@ -21,8 +21,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..engine.method import Method
-from ..engine.types import Gate
+from ..core.method import Method
+from ..core.types import Gate
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Refresh

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from ..engine.method import Method
-from ..engine.types import Gate, Scope
+from ..core.method import Method
+from ..core.types import Gate, Scope
 from ..gates import Last, MaxGap, Warmup
 from ..scopes import WholeStack
 from .recording import Recording

@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..engine.method import Method
-from ..engine.types import Forecaster
+from ..core.method import Method
+from ..core.types import Forecaster
 from ..forecasters import Lagrange, Reuse
 from ..gates import Listed
 from ..gates.schedules import step_sizes

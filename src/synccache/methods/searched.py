@@ -16,7 +16,7 @@ Defaults: ten steps, at about four times the speed; a line, since the portrait m
 
 from __future__ import annotations
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..scopes import WholeModel
 from .profiled import best_listed, learn_outputs, learned, line_or_reuse
 from .recipe import Recipe, Settings, protected

@@ -16,7 +16,7 @@ Use it on long runs, where the many early anchors carry the fit. ``decoupled=Tru
 Defaults: the release's but for ``anchors`` (there all) and ``centred``, as said above.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Chebyshev
 from ..gates import Growing
 from .recipe import Recipe, Settings, protected, stack_scope

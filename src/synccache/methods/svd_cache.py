@@ -29,8 +29,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..engine.method import Method
-from ..engine.types import Forecaster, Gate
+from ..core.method import Method
+from ..core.types import Forecaster, Gate
 from ..forecasters import Average, BySubspace, Reuse, Slopes, Subspace, Taylor, learn_basis
 from ..gates import Interval
 from .profiled import learned

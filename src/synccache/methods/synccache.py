@@ -16,7 +16,7 @@ Not for few-step (distilled) models, and where nothing is injected between block
 Defaults: omega 2 and cache ratio 0.4 are the paper's; threshold, warm-up and last step were not published.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from .probing import PROBED, SEGMENTED, TUNED, learn_segments, probing_gate, segment_scope
 from .recipe import Recipe, Settings

@@ -11,7 +11,7 @@ branches in one batch, it does what ``synccache-linear`` does.
 Defaults: ``synccache-linear``'s; the forecast of the guidance direction is the same line.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 

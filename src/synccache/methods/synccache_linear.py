@@ -8,7 +8,7 @@ Defaults: contraction 1/2, the best compromise that a prototype showed at 40 ste
 packaged portrait model 1, with at most four skips in a row; without ``reach`` it lost 10 dB there.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from .probing import FORECAST, PROBED, SEGMENTED, TUNED_FORECAST, learn_segments, line, probing_gate, segment_scope
 from .recipe import Recipe, Settings
 

@@ -14,7 +14,7 @@ Defaults: interval 5, order 1, warm-up 3; per model those of the releases, where
 warm-up of one step (steps up to the second computed one are plain reuse) and FLUX and Qwen-Image an interval of 6.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Taylor
 from ..gates import Interval
 from ..scopes import Modules

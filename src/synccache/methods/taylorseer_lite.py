@@ -13,7 +13,7 @@ reason that wasn't found, so compare on your model. On models with injected cond
 Defaults: interval 5, order 2, warm-up 3, those of the release for HunyuanImage 2.1.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Taylor
 from ..gates import Interval
 from ..scopes import WholeStack

@@ -30,8 +30,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.method import Method
 from ..documents import read_document
-from ..engine.method import Method
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Signal

@@ -12,7 +12,7 @@ both branches in one batch, or without guidance, there is nothing to leave out. 
 Defaults: interval 5, and no reuse in the first third of the run, as in diffusers' form of it (timesteps over 641).
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from ..gates import Interval
 from ..scopes import Nothing

@@ -11,7 +11,7 @@ Defaults: ``synccache``'s for models at large, with all tokens alike (``mask_wei
 wherever something is injected.
 """
 
-from ..engine.method import Method
+from ..core.method import Method
 from ..forecasters import Reuse
 from .probing import PROBED, learn_segments, probing_gate
 from .recipe import Recipe, Settings, stack_scope

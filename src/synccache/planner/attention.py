@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.anatomy import Anatomy, bind, original_class
-from ..engine.method import Method
-from ..engine.store.mask import checked_mask, token_weights
+from ..core.anatomy import Anatomy, bind, original_class
+from ..core.method import Method
 from ..errors import InputError, UnsupportedModel
 from ..forecasters import Reuse
 from ..gates import Never
+from ..masks.tokens import checked_mask, token_weights
 from ..scopes import Nothing
 from .attention_rows import column_sums, overlap, self_attention, spread
 from .record import Run

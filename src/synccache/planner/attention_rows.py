@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.anatomy import original_class
+from ..core.anatomy import original_class
 from ..errors import UnsupportedModel
 
 _NAMES = ("attn1", "attn", "self_attn", "attention")

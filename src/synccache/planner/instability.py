@@ -7,11 +7,11 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
-from ..engine.handle import Handle
-from ..engine.method import Method
-from ..engine.types import Stored
+from ..core.method import Method
+from ..core.types import Stored
 from ..forecasters import Reuse
 from ..gates import Never, Probe
+from ..handle import Handle
 from ..profiles import Plan
 from ..scopes import Segments
 from ..trace import Record, Trace

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import anatomies
 from ..api import transformers_of
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from ..errors import InputError
 from ..methods import RECIPES, complete, find
 from ..methods.names import lenders

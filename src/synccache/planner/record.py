@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.handle import Handle
-from ..engine.method import Method
-from ..engine.types import Gate, Region, Scope, Stored
+from ..core.method import Method
+from ..core.types import Gate, Region, Scope, Stored
 from ..errors import InputError, UnsupportedModel
 from ..forecasters import Reuse
 from ..gates import Never, Signal
+from ..handle import Handle
 from ..methods.recording import Recording
 from .uncached import Watch
 

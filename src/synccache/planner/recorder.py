@@ -10,10 +10,10 @@ from torch import Tensor
 
 from .. import anatomies
 from ..api import transformers_of
-from ..engine.anatomy import Anatomy
-from ..engine.handle import Handle
-from ..engine.method import Method
-from ..engine.types import Scope
+from ..core.anatomy import Anatomy
+from ..core.method import Method
+from ..core.types import Scope
+from ..handle import Handle
 from ..methods.recording import Recording
 from ..profiles import Plan, weights_of
 from .attention import background

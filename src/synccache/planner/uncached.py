@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from ..api import apply
-from ..engine.handle import Handle
-from ..engine.method import Method
+from ..core.method import Method
 from ..errors import InputError
+from ..handle import Handle
 
 Watch = Callable[[Handle], None]
 

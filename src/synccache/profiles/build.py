@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import methods
-from ..engine.anatomy import Anatomy
-from ..engine.method import Method
+from ..core.anatomy import Anatomy
+from ..core.method import Method
 from ..errors import InputError
 from ..methods.names import is_composed
 from ..methods.settings import COMMON, unknown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from ..errors import InputError
 from ..methods import RECIPES
 from ..methods.names import listed, profiled

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 
 
 def weights_of(blocks: Iterable[nn.Module]) -> str | None:

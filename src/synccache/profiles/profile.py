@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from ..methods import RECIPES
 from ..methods.names import lenders
 from ..methods.remedy import ProfileNeeded

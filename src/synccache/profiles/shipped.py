@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 from .profile import Profile
 
 

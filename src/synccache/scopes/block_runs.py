@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.anatomy import Anatomy
-from ..engine.types import Region
+from ..core.anatomy import Anatomy
+from ..core.types import Region
 from ..errors import InputError
 from .pieces import pieces
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.types import Region
+from ..core.types import Region
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..engine.anatomy import Anatomy
+from ..core.anatomy import Anatomy
 
 
 def pieces(anatomy: Anatomy, start: int, after: Iterable[int]) -> list[tuple[int, ...]]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.anatomy import Anatomy
-from ..engine.types import Region
+from ..core.anatomy import Anatomy
+from ..core.types import Region
 from ..errors import InputError
 from .boundaries import best_path
 from .pieces import pieces

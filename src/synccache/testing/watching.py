@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.types import Action, Decision, Run, Seen, Step, Watch
+from ..core.types import Action, Decision, Run, Seen, Step, Watch
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...anatomies import find
-from ...engine.anatomy import Anatomy, bind, original_class
+from ...core.anatomy import Anatomy, bind, original_class
 from ...engine.attach.structure import Structure
 from ...inspection.calls import Size
 from ...inspection.models import MODELS, Model

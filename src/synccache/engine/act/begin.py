@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.anatomy import argument_names, bind, original_class, tensors_in, version
 from ...errors import Conflict, InputError
-from ..anatomy import argument_names, bind, original_class, tensors_in, version
 from ..engine import Engine, Expert
 from ..place.conditioning import Prints
 from ..place.latents import compared, likeness

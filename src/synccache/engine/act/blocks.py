@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.anatomy import bind, original_class
+from ...core.types import Region
 from ...errors import UnsupportedModel
-from ..anatomy import bind, original_class
 from ..attach.hook import bring_weights
 from ..attach.structure import Structure
-from ..types import Region
 from .call import Call
 from .capture import Capture
 from .conditioning import SIGNALS, see_inputs

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..anatomy import tensors_in
+from ...core.anatomy import tensors_in
+from ...core.types import Decision, Region, Seen, Step
 from ..engine import Engine, Expert
 from ..place.clock import Position
 from ..place.conditioning import Conditioning, Prints
@@ -17,7 +18,6 @@ from ..place.latents import Latents, Likeness
 from ..place.schedule import Time
 from ..place.told import Told
 from ..store.session import Session
-from ..types import Decision, Region, Seen, Step
 from .capture import Capture
 
 

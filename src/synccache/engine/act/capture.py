@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from ..anatomy import version
-from ..types import Region
+from ...core.anatomy import version
+from ...core.types import Region
 
 
 class Capture:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..anatomy import by_class, original_class
+from ...core.anatomy import by_class, original_class
 from ..place.conditioning import PROMPT, Prints
 from .call import Call
 

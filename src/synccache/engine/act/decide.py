@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from ...core.fit import looks_inside
+from ...core.types import Action, Decision, Run, Seen, Tap
 from ...errors import InputError
-from ..fit import looks_inside
-from ..types import Action, Decision, Run, Seen, Tap
 from .call import Call
 from .conditioning import has_changed
 from .locate import locate

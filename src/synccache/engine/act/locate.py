@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..method import Method
+from ...core.method import Method
+from ...core.types import Step, innermost
 from ..place.clock import Branch, Evidence
 from ..store.session import Session
-from ..types import Step, innermost
 from .call import Call
 
 WINDOWS = (

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.anatomy import original_class
+from ...core.form import put_together, take_apart
+from ...core.types import Region
 from ...errors import UnsupportedModel
-from ..anatomy import original_class
-from ..attach.form import put_together, take_apart
-from ..types import Region
 from .call import Call
 from .values import anchors_in_form, keep_output, recall_output
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..attach.form import Form
+from ...core.form import Form
+from ...core.types import Region
 from ..place.clock import Branch
-from ..types import Region
 from .call import Call
 from .locate import is_conditional
 from .values import keep_output, recall_output

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ...core.anatomy import tensors_in
+from ...core.types import Action
 from ...trace import Record
-from ..anatomy import tensors_in
 from ..engine import Engine, Expert
-from ..types import Action
 from .begin import begin
 from .blocks import close_captures, run_block
 from .call import Call

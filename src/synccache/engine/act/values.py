@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attach.form import Form
-from ..store.anchors import History, add_weighted
-from ..types import Context, Region, Stored
+from ...core.form import Form
+from ...core.sums import add_weighted
+from ...core.types import Context, Region, Stored
+from ..store.anchors import History
 from .call import Call
 from .tokens import video_tokens
 

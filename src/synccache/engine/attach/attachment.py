@@ -9,9 +9,9 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
+from ...core.anatomy import original_class
 from ...errors import Conflict
 from ..act.run import block_act, part_act, run_model
-from ..anatomy import original_class
 from ..engine import Engine, Expert
 from ..place.told import telling
 from .hook import ContextHook, Hook, InnerHook, refuse_compiled

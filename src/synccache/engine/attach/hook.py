@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.anatomy import original_class
 from ...errors import Conflict
-from ..anatomy import original_class
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..anatomy import Anatomy, Visit, bind, original_class
+from ...core.anatomy import Anatomy, Visit, bind, original_class
 from .hook import InnerHook
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..anatomy import tensors_in, version
+from ...core.anatomy import tensors_in, version
 
 _SAMPLES = 16
 WIDTH = _SAMPLES + 1

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..anatomy import tensors_in, version
+from ...core.anatomy import tensors_in, version
 
 SAMPLES = 2048
 FEW = 16  # so few elements tell nothing

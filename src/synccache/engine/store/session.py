@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.types import Decision, Region, Step, Tap, Watch
 from ..place.clock import Branch, Clock
 from ..place.conditioning import Mark
 from ..place.schedule import Time
-from ..types import Decision, Region, Step, Tap, Watch
 from .anchors import History
 
 Place = tuple[int, Hashable, str]  # expert, branch (None: shared), name of a region or of a watched tensor

@@ -10,15 +10,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import InputError
-from ..trace import Record, Trace
-from .anatomy import Anatomy
-from .attach.attachment import Attachment, owner_of
-from .engine import Engine
-from .method import Method
-from .place.told import SAME, telling
-from .store.mask import TokenMask, checked_mask
-from .types import Region, Stored
+from .core.anatomy import Anatomy
+from .core.method import Method
+from .core.types import Region, Stored
+from .engine.attach.attachment import Attachment, owner_of
+from .engine.engine import Engine
+from .engine.place.told import SAME, telling
+from .errors import InputError
+from .masks.tokens import TokenMask, checked_mask
+from .trace import Record, Trace
 
 Save = Callable[[str, Mapping[str, Any], Path], Path]
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import InputError
-from ..notices import Notices
+from ..core.notices import Notices
+from ..errors import InputError
 
 
 def checked_mask(mask: Any) -> Tensor | None:
@@ -54,7 +54,7 @@ def checked_mask(mask: Any) -> Tensor | None:
 def _read(path: Path) -> Any:
     from PIL import Image  # pictures are read here alone
 
-    from ...media.image import known_formats, upright
+    from ..media.image import known_formats, upright
 
     try:
         with Image.open(path, formats=known_formats()) as picture:
