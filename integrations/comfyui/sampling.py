@@ -74,7 +74,10 @@ class Sampling:
                 self._report(handle)
 
     def apply_model(self, executor: Any, *args: Any, **kwargs: Any) -> Any:
-        """Around each call of the model; the first one of a run attaches, when all other patches are in place."""
+        """Around each call of the model; the first one of a run attaches, when all other patches are in place.
+
+        All calls until then belong to one run: a sampler may add as much noise on the way as it likes.
+        """
         if self._steps is None:
             return executor(*args, **kwargs)
         options = kwargs["transformer_options"] if "transformer_options" in kwargs else args[5]
@@ -82,7 +85,7 @@ class Sampling:
             refuse_late_compile(options.get("wrappers", {}), KEY)
             self._handle = self._attach(executor.class_obj.diffusion_model, self._steps)
             self.trace = self._handle.trace
-        with self._handle.at(branch=branch_of(options), window=window_of(options)):
+        with self._handle.at(run=KEY, branch=branch_of(options), window=window_of(options)):
             return executor(*args, **kwargs)
 
     def _attach(self, model: Any, steps: int | None) -> synccache.Handle:

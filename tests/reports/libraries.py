@@ -17,6 +17,8 @@ from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAt
 from neighbours import Neighbour, kind, louder
 from peft import LoraConfig
 from torch import nn
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 BLOCKS = {"flux": ("transformer_blocks", "single_transformer_blocks"), "wan": ("blocks",)}
 CPU = torch.device("cpu")
@@ -82,13 +84,42 @@ def peft_model(model: nn.Module) -> Callable[[], Any]:
     return peft.get_peft_model(model, config()).unload
 
 
+def hot_adapter(model: nn.Module) -> None:
+    model.enable_lora_hotswap(target_rank=4)
+    model.load_lora_adapter(adapter_file(model, 7), adapter_name="style", prefix=None)
+
+
+def hotswapped(model: nn.Module) -> Callable[[], Any]:
+    """Other weights are put into the adapter that is there."""
+    swap = {"adapter_name": "style", "prefix": None, "hotswap": True}
+    model.load_lora_adapter(adapter_file(model, 8), **swap)
+    return lambda: model.load_lora_adapter(adapter_file(model, 7), **swap)
+
+
+def adapter_file(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """An adapter of rank 2 as it is loaded from a file."""
+    random, found = torch.Generator().manual_seed(seed), {}
+    for name, module in model.named_modules():
+        layer = getattr(module, "base_layer", module)
+        if name.endswith(("to_q", "proj_mlp", "ffn.net.2")) and isinstance(layer, nn.Linear):
+            found[f"{name}.lora_A.weight"] = torch.randn(2, layer.in_features, generator=random)
+            found[f"{name}.lora_B.weight"] = torch.randn(layer.out_features, 2, generator=random)
+    return found
+
+
+def loaded(model: nn.Module) -> Callable[[], Any]:
+    model.load_lora_adapter(adapter_file(model, 9), adapter_name="style", prefix=None)
+    return lambda: model.delete_adapters("style")
+
+
 def with_adapters(model: str, *found: Callable[[nn.Module], Callable[[], Any]]) -> list[Neighbour]:
     before = {unloaded: add_adapter, switched: add_two, both: add_two, disabled: add_adapter, fused: add_adapter}
+    before[hotswapped] = hot_adapter
     return [Neighbour(f"peft_{on.__name__}", on, model, before.get(on, lambda model: None)) for on in found]
 
 
 ADAPTERS = [
-    *with_adapters("flux", added, unloaded, switched, both, disabled, fused, peft_model),
+    *with_adapters("flux", added, unloaded, switched, both, disabled, fused, hotswapped, peft_model),
     *with_adapters("wan", added, unloaded, switched, fused),
 ]
 
@@ -119,6 +150,10 @@ def group_offloading(kind: str, **more: int) -> Callable[[nn.Module], Callable[[
         return off
 
     return on
+
+
+def offloaded_in_groups(model: nn.Module) -> None:
+    group_offloading("block_level", num_blocks_per_group=2)(model)
 
 
 def is_offloaded(model: nn.Module) -> bool:
@@ -153,6 +188,21 @@ def sharded(model: nn.Module) -> None:
     dist.fsdp.fully_shard(model, mesh=mesh)
 
 
+def wrapped_by_fsdp(model: nn.Module) -> None:
+    """The older kind, which puts a wrapper around each block."""
+    for name in BLOCKS[kind(model)]:
+        blocks = model.get_submodule(name)
+        for index, block in enumerate(blocks):
+            blocks[index] = FullyShardedDataParallel(block, device_id=CPU, use_orig_params=True)
+
+
+def checkpointed(model: nn.Module) -> None:
+    for name in BLOCKS[kind(model)]:
+        blocks = model.get_submodule(name)
+        for index, block in enumerate(blocks):
+            blocks[index] = checkpoint_wrapper(block)
+
+
 def is_sharded(model: nn.Module) -> bool:
     return all(isinstance(m, dist.fsdp.FSDPModule) for m in (model, *model.get_submodule(BLOCKS[kind(model)][0])))
 
@@ -161,9 +211,12 @@ OFFLOADS = [
     Neighbour("layerwise_casting", layerwise_casting, goes=False),
     Neighbour("group_offloading_blocks", group_offloading("block_level", num_blocks_per_group=2), shows=is_offloaded),
     Neighbour("group_offloading_leaves", group_offloading("leaf_level"), shows=is_offloaded),
+    Neighbour("peft_loaded_under_group_offloading", loaded, before=offloaded_in_groups, goes=False),
     Neighbour("sequential_offloading", sequential_offloading, shows=lambda m: next(m.parameters()).is_meta),
     Neighbour("model_offloading", model_offloading, shows=lambda m: hasattr(m, "_hf_hook")),
     Neighbour("fully_shard", sharded, shows=is_sharded, goes=False),
+    Neighbour("fsdp", wrapped_by_fsdp, shows=lambda m: True, goes=False),
+    Neighbour("checkpoint_wrapper", checkpointed, shows=lambda m: True, goes=False),
     Neighbour("fully_shard", sharded, "wan", shows=is_sharded, goes=False),
 ]
 

@@ -126,6 +126,13 @@ def quantised(model: nn.Module) -> Callable[[], Any]:
     return lambda: [model.set_submodule(n, m) for n, m in zip(names, before, strict=True)]
 
 
+def new_list(model: nn.Module) -> Callable[[], Any]:
+    """Wrapped blocks in a list of their own, which takes the place of the model's."""
+    before = model.blocks
+    model.blocks = nn.ModuleList(Wrapped(block) for block in before)
+    return lambda: setattr(model, "blocks", before)
+
+
 FILLED = (*PLACES["flux"][3:], "transformer_blocks.0.ff", "transformer_blocks.1.ff.net.2")
 WEIGHTS = (
     *(
@@ -136,5 +143,6 @@ WEIGHTS = (
     Neighbour("quantise_dynamic", quantised),
     Neighbour("wrapped", lambda model: replaced(model, FILLED, Wrapped)),
     Neighbour("wrapped_blocks", lambda model: replaced(model, PLACES["wan"][1:3], Wrapped), model="wan"),
+    Neighbour("new_list_of_blocks", new_list, model="wan"),
     Neighbour("louder_copy_of_a_block", lambda model: replaced(model, ["blocks.2"], louder_copy), model="wan"),
 )

@@ -42,6 +42,7 @@ def recognise(model: nn.Module) -> Anatomy | None:
         streams={"WanAttentionBlock": {"x": 0}, "WanAttentionBlockAudio": {"x": 0}},
         grid=_grid(model),
         width=model.dim,
+        live=("control", "transformer_options"),  # made anew at every step
     )
 
 

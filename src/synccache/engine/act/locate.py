@@ -98,7 +98,8 @@ def end_run(method: Method, session: Session, notices: object) -> None:
     own = own or {r: n for r, n in session.reasons.items() if r in ADVICE}
     said = f"{method.name!r} left out nothing in a run of {steps} steps"
     if session.broken_off >= 4:
-        said, own = f"{method.name!r} left out nothing in {session.broken_off} runs of at most 3 steps", {"first step": 0}
+        said = f"{method.name!r} left out nothing in {session.broken_off} runs of at most 3 steps"
+        own = {"first step": 0}
     elif session.skipped or steps < 4 or not own or "no other branch" in session.reasons:  # which was said already
         return
     reason, count = max(own.items(), key=lambda item: item[1])

@@ -16,6 +16,7 @@ from ..engine import Engine, Expert
 from ..place.told import telling
 from .hook import ContextHook, Hook, InnerHook, refuse_compiled
 from .observe import observed
+from .seat import Seat, seats_in
 
 UNCOVERED = (
     "Some repeated blocks of {} can't be left out, so they always run: {}. Pass anatomy=Anatomy(...) if that is wrong; "
@@ -34,8 +35,8 @@ class Attachment:
     def __init__(self, engine: Engine, owner: Any) -> None:
         self.engine, self.owner = engine, owner
         self.models: list[Hook | ContextHook] = []
-        self.blocks: dict[int, list[tuple[dict[str, Any], str, InnerHook]]] = {}  # by expert: who holds it, as what
-        self.parts: dict[int, list[tuple[dict[str, Any], str, Callable[[nn.Module], InnerHook], InnerHook]]] = {}
+        self.blocks: dict[int, list[tuple[Seat | None, InnerHook]]] = {}  # by expert
+        self.parts: dict[int, list[tuple[Seat, Callable[[nn.Module], InnerHook], InnerHook]]] = {}
 
     def attach(self) -> None:
         for expert in self.engine.experts:
@@ -98,23 +99,19 @@ class Attachment:
         anatomy = expert.structure.anatomy
         if anatomy.observe is not None:
             return
-        model = expert.model
-        held: dict[int, tuple[dict[str, Any], str]] = {
-            id(child): (m._modules, name) for m in model.modules() for name, child in m._modules.items()
-        }
+        seats = seats_in(expert.model)
         hooks = self.blocks[expert.index] = []
         for index, block in enumerate(anatomy.blocks):
-            holder, name = held.get(id(block), ({}, ""))
-            hooks.append((holder, name, InnerHook(block, block_act(self.engine, expert, index))))
+            hooks.append((seats.get(id(block)), InnerHook(block, block_act(self.engine, expert, index))))
         parts = self.parts[expert.index] = []
         for index, name in expert.parts:
             path, _, last = name.rpartition(".")
-            within: dict[str, Any] = anatomy.blocks[index].get_submodule(path)._modules
+            seat = Seat(anatomy.blocks[index].get_submodule(path), last)
 
             def make(module: nn.Module, index: int = index, name: str = name) -> InnerHook:
                 return InnerHook(module, part_act(self.engine, expert, index, name), inside="a block")
 
-            parts.append((within, last, make, make(within[last])))
+            parts.append((seat, make, make(seat.now())))
         self._refuse_compiled_parts(expert)
 
     def _unhook(self, expert: Expert) -> None:
@@ -131,21 +128,22 @@ class Attachment:
         """
         self._refuse_others(expert.model)
         blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
-        if any(hook.is_lost(holder.get(name)) for holder, name, hook in blocks):
+        if any(hook.is_lost(seat) for seat, hook in blocks):
             self._follow(expert)
             return
-        for place, (holder, name, make, hook) in enumerate(parts):
-            if hook.is_lost(holder.get(name)):
+        for place, (seat, make, hook) in enumerate(parts):
+            if hook.is_lost(seat):
                 hook.remove()
-                parts[place] = (holder, name, make, make(holder[name]))
-        for each in (*(hook for _, _, hook in blocks), *(hook for _, _, _, hook in parts)):
+                parts[place] = (seat, make, make(seat.now()))
+        for each in (*(hook for _, hook in blocks), *(hook for _, _, hook in parts)):
             each.adopt()
         self._refuse_compiled_parts(expert)
 
     def _follow(self, expert: Expert) -> None:
         """Blocks were replaced: hook those that are there now, and forget what the others gave."""
         anatomy = expert.structure.anatomy
-        now = tuple(holder.get(name, hook.module) for holder, name, hook in self.blocks[expert.index])
+        found = [(hook.module, seat.now() if seat is not None else None) for seat, hook in self.blocks[expert.index]]
+        now = tuple(before if there is None else there for before, there in found)
         self._unhook(expert)
         self.engine.know(expert, replace(anatomy, blocks=now))
         self._hook(expert)
@@ -153,7 +151,7 @@ class Attachment:
     def _refuse_compiled_parts(self, expert: Expert) -> None:
         """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
         blocks = self.blocks.get(expert.index, [])
-        compiled = {i for i, (*_, hook) in enumerate(blocks) if hook.compiled is not None}
+        compiled = {i for i, (_, hook) in enumerate(blocks) if hook.compiled is not None}
         for index, name in expert.parts if compiled else ():
             if index in compiled:
                 part = expert.structure.anatomy.blocks[index].get_submodule(name)

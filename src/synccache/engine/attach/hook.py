@@ -16,6 +16,7 @@ from torch import nn
 
 from ...core.anatomy import original_class
 from ...errors import Conflict
+from .seat import Seat
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
 
@@ -99,14 +100,13 @@ class InnerHook(Hook):
         if "_compiled_call_impl" in self.module.__dict__:
             self.compiled = self.module.__dict__.pop("_compiled_call_impl")
 
-    def is_lost(self, there: Any) -> bool:
-        """Whether ``there``, where its module was, is another module, or another stands before the hook or for it.
+    def is_lost(self, seat: Seat | None) -> bool:
+        """Whether another module has its module's ``seat``, or another stand-in has its place, or has taken it off.
 
-        What that one adds would come after the hook, so that it isn't seen as the module's own.
+        What these add would come after the hook, and not be seen as the module's own.
         """
-        if there is self.module or not isinstance(there, nn.Module):
-            return self.module.__dict__.get(self.name) is not self
-        return True
+        there = seat.now() if seat is not None else None
+        return (there is not None and there is not self.module) or self.module.__dict__.get(self.name) is not self
 
     def remove(self) -> None:
         self.adopt()

@@ -73,7 +73,7 @@ class Branch:
     Attributes:
         label: its name or number; ``again``: counts passes of a step that go by one name.
         marks: of the tensors of its latest call, by argument; ``plain``: its other arguments.
-        prints, layout: numbers of the conditioning that it was first seen with; ``latest``: of the latest that was read.
+        prints, layout: numbers of the conditioning that it was first seen with; ``latest``: that were read last.
         inputs: numbers of what its blocks take in besides the stream, as last computed.
         empty: share of its latent that is 0: more where a pass has its reference channels zeroed.
         turns: how often it was called again; ``moves``: how often each argument was another one then.
@@ -151,7 +151,7 @@ class Branch:
             return frozenset()
         self.turns += 1
         self.moves.update(changed | plain)
-        moving = {n for n, moves in self.moves.items() if moves == self.turns and moves > 1 and not PROMPT.search(n)}
+        moving = {n for n, moves in self.moves.items() if 1 < moves == self.turns and not PROMPT.search(n)}
         return frozenset((changed | plain) - moving - conditioning.numbers)
 
 
@@ -289,6 +289,7 @@ class Clock:
                 self.entry = self.entry.next(e.time)
                 if self.entry is None:
                     self.length, self.strayed = None, True
+            self.doubtful = self.doubtful and e.told.run is None and e.told.step is None
         self.step = e.told.step if e.told.step is not None else self.step + 1
 
     def _kind(self, e: Evidence) -> str:

@@ -122,7 +122,7 @@ class Session:
 
     def drop(self, branch: Hashable = None, expert: int | None = None) -> None:
         """Forget anchors and what the gate looks back at; only those of a branch or an expert if given."""
-        self._keep(lambda key: (branch is not None and key[1] not in (branch, None))
+        self._keep(lambda key: (branch is not None and key[1] != branch)
                    or (expert is not None and key[0] != expert))  # fmt: skip
 
     def drop_older(self, since: int) -> None:
