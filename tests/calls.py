@@ -82,8 +82,8 @@ class Echo(nn.Module):
 
 
 def picture(seed=0, number=0, tokens=64):
-    """A latent [1, tokens, 3] of whole numbers that looks like no other seed's, and begins with ``number``."""
-    found = torch.randint(-8, 9, (1, tokens, 3), generator=torch.Generator().manual_seed(seed)).float()
+    """A latent [1, tokens, 3] of halves that looks like no other seed's, and begins with ``number``."""
+    found = torch.randint(-8, 8, (1, tokens, 3), generator=torch.Generator().manual_seed(seed)) + 0.5
     found[:, 0] = number
     return found
 

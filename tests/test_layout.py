@@ -23,9 +23,10 @@ TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FIL
 ORDER = (
     ("errors", "memory"),
     ("documents", "media", "sampling", "trace"),
-    ("engine",),
+    ("core",),
     ("gates", "scopes", "forecasters", "anatomies", "conflicts"),
-    ("methods", "targets"),
+    ("engine",),
+    ("handle", "methods", "targets"),
     ("profiles",),
     ("api",),
 )

@@ -11,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from .core.anatomy import Anatomy
+from .core.mask import TokenMask, checked_mask
 from .core.method import Method
 from .core.types import Region, Stored
 from .engine.attach.attachment import Attachment, owner_of
 from .engine.engine import Engine
 from .engine.place.told import SAME, telling
 from .errors import InputError
-from .masks.tokens import TokenMask, checked_mask
 from .trace import Record, Trace
 
 Save = Callable[[str, Mapping[str, Any], Path], Path]

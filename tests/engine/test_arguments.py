@@ -23,6 +23,7 @@ from synccache.testing import AddModel, Look, Watching
         ),
         ("latent", "x", r"was called without 'x', .* as the latent\. Pass anatomy=Anatomy\(\.\.\., latent=\.\.\.\)"),
         ("latent", "level", r"was called with no tensor as 'level'"),
+        ("timestep", "hidden_states", r"with more than a number for each token as 'hidden_states'"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name_at_the_first_call(name, given, text):
@@ -115,8 +116,8 @@ def test_the_mask_of_the_call_is_for_its_own_thread_and_gives_way_to_the_users()
 
 
 def test_a_mask_is_left_out_where_only_a_part_of_the_video_is_here():
+    from synccache.core.mask import TokenMask
     from synccache.core.notices import Notices
-    from synccache.masks.tokens import TokenMask
 
     mask, notices = TokenMask(torch.eye(2)), Notices()
     assert mask.on(torch.zeros(1, 4, 3), (1, 2, 2), notices).tolist() == [[1, 0, 0, 1]]

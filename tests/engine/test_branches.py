@@ -93,6 +93,18 @@ def test_where_nothing_tells_the_order_of_the_calls_does():
     assert found == [1, 5, 3] * 4 and [r.branch for r in handle.trace] == [0, 1, 2] * 4
 
 
+def test_a_pass_that_begins_later_takes_no_others_place():
+    """The conditional one once more, perturbed, while the unconditional one is still to come."""
+    model, cond, uncond = Perturbed(), prompt(1), prompt(2)
+    two, three = ((cond, 0.0), (uncond, 0.0)), ((cond, 0.0), (cond, 4.0), (uncond, 0.0))
+    with cached(model, listed(0)) as handle:
+        for t, passes in zip(TIMES, (two, two, three, three), strict=True):
+            for text, model.shift in passes:
+                assert echo(model, t, picture(1), text) == float(text.mean()) + model.shift
+        assert [r.branch for r in handle.trace] == [0, 1] * 2 + [0, 2, 1] * 2
+        assert decisions(handle) == "##" + ".." + ".#." + "..."
+
+
 class ToVideo(Echo):
     """Takes reference channels behind the latent's own, and adds their mean."""
 
@@ -107,7 +119,7 @@ def test_a_latent_with_zeroed_reference_channels_is_another_pass_and_no_evaluati
     with cached(model, listed(0)) as handle, torch.no_grad():
         for step, t in enumerate(TIMES):
             latent = picture(1) * 0.9**step
-            for behind in (reference, torch.zeros_like(reference)):
+            for behind in (reference, torch.zeros_like(reference))[:: 1 if step < 2 else -1]:
                 both = torch.cat([latent, behind], dim=1)
                 out = model(both, torch.tensor([float(t)]), text) - latent
                 assert float(out[0, -1, 0]) / 7 == (0 if text is None else float(behind.mean()))

@@ -60,8 +60,11 @@ def test_another_prompt_is_seen_also_where_it_comes_in_a_new_tensor_each_time(sc
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_flag_is_conditioning_and_a_number_is_none(scope):
     text = prompt(1)
-    found = followed([{"prompt": text, "flag": on} for on in (False, False, True, True)], scope)
-    assert found == ([1, 1, 10, 10], "#.#.")
+    for sites in (None, (0, 1)):
+        model = Echo()
+        anatomy = None if sites is None else synccache.Anatomy("echo", tuple(model.blocks), sites=sites)
+        given = [{"prompt": text, "flag": on} for on in (False, False, True, True)]
+        assert followed(given, scope, model, anatomy) == ([1, 1, 10, 10], "#.#.")
     for scales in ((1.0, 2.0, 3.0), [torch.tensor([float(i)]) for i in range(3)]):  # they may move with the timestep
         assert followed([{"prompt": text, "scale": s} for s in scales], scope)[1] == "#.."
 

@@ -65,7 +65,7 @@ def test_a_branch_named_conditional_always_follows_its_own_conditioning():
         assert "guidance" not in [r.reason for r in handle.trace] and len(said) == 1
 
 
-@pytest.mark.parametrize("names", [("cond", "uncond"), ("positive", "negative"), (None, None)])
+@pytest.mark.parametrize("names", [("cond", "uncond"), ("positive", "b"), ("a", "negative"), (None, None)])
 @pytest.mark.parametrize("order", [1, -1])
 def test_live_sound_is_heard_in_every_pass_whichever_comes_first(names, order):
     """Names tell which one is conditional, or silence does: zeros where the other has values."""
@@ -81,6 +81,17 @@ def test_live_sound_is_heard_in_every_pass_whichever_comes_first(names, order):
                     told = order > 0 and step == 2 and audio is silence
                     assert heard == 1 + 2 * (3 if told else float(audio.mean()))
         assert decisions(handle) == "##...." and ("guidance" in {r.reason for r in handle.trace}) is (order > 0)
+
+
+@pytest.mark.parametrize("names", [("cond", "b"), ("a", "uncond")])
+def test_one_name_is_enough(names):
+    model, texts, sound = Echo(), (prompt(1), prompt(2)), prompt(3)
+    with cached(model, method(0)) as handle:
+        for step in range(3):
+            for name, text in zip(names, texts, strict=True):
+                with handle.at(branch=name):
+                    echo(model, 1000 - step, picture(1), text, audio=sound)
+    assert [r.reason for r in handle.trace] == ["listed", "follows"] + ["listed", "guidance"] * 2
 
 
 def test_where_nothing_tells_which_one_is_conditional_it_depends_on_what_is_live():

@@ -5,7 +5,7 @@ import torch
 
 import synccache
 from synccache import Anatomy, InputError
-from synccache.masks.tokens import checked_mask, token_weights
+from synccache.core.mask import checked_mask, token_weights
 from synccache.testing import Pipeline, Video, WanModel_S2V, s2v_inputs
 
 

@@ -98,6 +98,8 @@ def test_times_that_only_differ_in_a_row_that_moves():
 def test_a_scheduler_that_nobody_has_set_says_nothing():
     as_made = SimpleNamespace(timesteps=torch.arange(999.0, -1, -1), num_inference_steps=None)
     assert timesteps_of(SimpleNamespace(scheduler=as_made)) is None
+    trained = SimpleNamespace(timesteps=as_made.timesteps, config=SimpleNamespace(num_train_timesteps=1000))
+    assert timesteps_of(SimpleNamespace(scheduler=trained)) is None  # one that doesn't count its steps
     assert timesteps_of(SimpleNamespace(scheduler=None)) is None and timesteps_of(object()) is None
     pipe = SimpleNamespace(scheduler=SimpleNamespace(timesteps=torch.tensor([999, 500, 500]), order=2))
     found = schedule_of(pipe, timesteps_of(pipe))

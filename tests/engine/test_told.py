@@ -37,6 +37,14 @@ def test_a_told_step_is_believed_whatever_the_call_looks_like():
         assert seen(handle, "run", "step") == [(0, 0), (0, 3), (0, 4)] and decisions(handle) == "#.#"
 
 
+def test_a_run_may_begin_at_any_told_step_which_is_computed():
+    with attached() as (model, handle):
+        for step in (3, 4):
+            with handle.at(step=step):
+                call(model, 1000, 1)
+        assert seen(handle, "step", "decision", "reason") == [(3, "computed", "first step"), (4, "skipped", "listed")]
+
+
 def test_a_told_step_that_goes_back_is_a_new_run():
     with attached() as (model, handle):
         for step in (0, 1, 0, 1):
@@ -86,7 +94,7 @@ def test_same_run_holds_whatever_speaks_against_it():
     with attached() as (model, handle), handle.same_run():
         for number, t in enumerate((1000, 900, 950, 2000)):
             output(model, t, 1, x=picture(number))
-        assert seen(handle, "run", "step") == [(0, 0), (0, 1), (0, 2), (0, 3)]
+        assert seen(handle, "run", "step") == [(0, 0), (0, 1), (0, 2), (0, 3)] and decisions(handle) == "#..."
 
 
 def test_what_is_told_nests_and_ends_with_its_block():

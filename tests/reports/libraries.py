@@ -1,4 +1,4 @@
-"""What libraries do to a model that a cache is on: adapters, quantisation, casting, offloading, sharding, compiling."""
+"""What libraries do to a model that a cache is on: casting, offloading, sharding, compiling, other attention."""
 
 from __future__ import annotations
 
@@ -9,119 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 import accelerate
-import peft
 import torch
 import torch.distributed as dist
+from adapters import adapter_file
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_flux import FluxAttention, FluxAttnProcessor
-from neighbours import Neighbour, kind, louder
-from peft import LoraConfig
+from neighbours import Neighbour, all_of, kind, louder
 from torch import nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import CheckpointWrapper, checkpoint_wrapper
 from torch.distributed.fsdp import FullyShardedDataParallel
 
 BLOCKS = {"flux": ("transformer_blocks", "single_transformer_blocks"), "wan": ("blocks",)}
 CPU = torch.device("cpu")
-ADAPTED = ["to_q", "to_k", "to_v", "proj_mlp", "proj_out", "ffn.net.2"]
-
-
-# -- adapters ------------------------------------------------------------------------------------------------------
-
-
-def config() -> LoraConfig:
-    torch.manual_seed(7)
-    return LoraConfig(r=2, lora_alpha=16, init_lora_weights=False, target_modules=ADAPTED)
-
-
-def add_adapter(model: nn.Module, name: str = "style") -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # PEFT's, at a second adapter
-        model.add_adapter(config(), adapter_name=name)
-
-
-def add_two(model: nn.Module) -> None:
-    add_adapter(model, "warm")
-    torch.manual_seed(8)
-    add_adapter(model, "cold")
-    for module in model.modules():
-        if hasattr(module, "lora_B"):
-            nn.init.normal_(module.lora_B["cold"].weight)
-    model.set_adapter("warm")
-
-
-def added(model: nn.Module) -> Callable[[], Any]:
-    add_adapter(model)
-    return lambda: model.delete_adapters("style")
-
-
-def unloaded(model: nn.Module) -> Callable[[], Any]:
-    model.unload_lora()
-    return lambda: add_adapter(model)
-
-
-def switched(model: nn.Module) -> Callable[[], Any]:
-    model.set_adapter("cold")
-    return lambda: model.set_adapter("warm")
-
-
-def both(model: nn.Module) -> Callable[[], Any]:
-    model.set_adapters(["warm", "cold"], [0.5, 1.0])
-    return lambda: model.set_adapters(["warm"], [1.0])
-
-
-def disabled(model: nn.Module) -> Callable[[], Any]:
-    model.disable_adapters()
-    return model.enable_adapters
-
-
-def fused(model: nn.Module) -> Callable[[], Any]:
-    model.fuse_lora()
-    return model.unfuse_lora
-
-
-def peft_model(model: nn.Module) -> Callable[[], Any]:
-    """PEFT's own wrapper, which puts its layers into the model itself."""
-    return peft.get_peft_model(model, config()).unload
-
-
-def hot_adapter(model: nn.Module) -> None:
-    model.enable_lora_hotswap(target_rank=4)
-    model.load_lora_adapter(adapter_file(model, 7), adapter_name="style", prefix=None)
-
-
-def hotswapped(model: nn.Module) -> Callable[[], Any]:
-    """Other weights are put into the adapter that is there."""
-    swap = {"adapter_name": "style", "prefix": None, "hotswap": True}
-    model.load_lora_adapter(adapter_file(model, 8), **swap)
-    return lambda: model.load_lora_adapter(adapter_file(model, 7), **swap)
-
-
-def adapter_file(model: nn.Module, seed: int) -> dict[str, torch.Tensor]:
-    """An adapter of rank 2 as it is loaded from a file."""
-    random, found = torch.Generator().manual_seed(seed), {}
-    for name, module in model.named_modules():
-        layer = getattr(module, "base_layer", module)
-        if name.endswith(("to_q", "proj_mlp", "ffn.net.2")) and isinstance(layer, nn.Linear):
-            found[f"{name}.lora_A.weight"] = torch.randn(2, layer.in_features, generator=random)
-            found[f"{name}.lora_B.weight"] = torch.randn(layer.out_features, 2, generator=random)
-    return found
-
-
-def loaded(model: nn.Module) -> Callable[[], Any]:
-    model.load_lora_adapter(adapter_file(model, 9), adapter_name="style", prefix=None)
-    return lambda: model.delete_adapters("style")
-
-
-def with_adapters(model: str, *found: Callable[[nn.Module], Callable[[], Any]]) -> list[Neighbour]:
-    before = {unloaded: add_adapter, switched: add_two, both: add_two, disabled: add_adapter, fused: add_adapter}
-    before[hotswapped] = hot_adapter
-    return [Neighbour(f"peft_{on.__name__}", on, model, before.get(on, lambda model: None)) for on in found]
-
-
-ADAPTERS = [
-    *with_adapters("flux", added, unloaded, switched, both, disabled, fused, hotswapped, peft_model),
-    *with_adapters("wan", added, unloaded, switched, fused),
-]
 
 
 # -- weights in other places and types -----------------------------------------------------------------------------
@@ -152,8 +51,11 @@ def group_offloading(kind: str, **more: int) -> Callable[[nn.Module], Callable[[
     return on
 
 
-def offloaded_in_groups(model: nn.Module) -> None:
-    group_offloading("block_level", num_blocks_per_group=2)(model)
+def loaded_under_group_offloading(model: nn.Module) -> Callable[[], Any]:
+    """diffusers takes its hooks off while it loads an adapter, and puts them on anew."""
+    off = group_offloading("block_level", num_blocks_per_group=2)(model)
+    model.load_lora_adapter(adapter_file(model, 9), adapter_name="style", prefix=None)
+    return all_of([lambda: model.delete_adapters("style"), off])
 
 
 def is_offloaded(model: nn.Module) -> bool:
@@ -190,17 +92,24 @@ def sharded(model: nn.Module) -> None:
 
 def wrapped_by_fsdp(model: nn.Module) -> None:
     """The older kind, which puts a wrapper around each block."""
-    for name in BLOCKS[kind(model)]:
-        blocks = model.get_submodule(name)
-        for index, block in enumerate(blocks):
-            blocks[index] = FullyShardedDataParallel(block, device_id=CPU, use_orig_params=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FSDP is switching to use `NO_SHARD`")  # with one rank
+        wrap_blocks(model, lambda block: FullyShardedDataParallel(block, device_id=CPU, use_orig_params=True))
 
 
 def checkpointed(model: nn.Module) -> None:
+    wrap_blocks(model, checkpoint_wrapper)
+
+
+def wrap_blocks(model: nn.Module, wrap: Callable[[nn.Module], nn.Module]) -> None:
     for name in BLOCKS[kind(model)]:
         blocks = model.get_submodule(name)
         for index, block in enumerate(blocks):
-            blocks[index] = checkpoint_wrapper(block)
+            blocks[index] = wrap(block)
+
+
+def are_wrapped(model: nn.Module) -> bool:
+    return all(isinstance(block, FullyShardedDataParallel | CheckpointWrapper) for block in model.transformer_blocks)
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -211,12 +120,12 @@ OFFLOADS = [
     Neighbour("layerwise_casting", layerwise_casting, goes=False),
     Neighbour("group_offloading_blocks", group_offloading("block_level", num_blocks_per_group=2), shows=is_offloaded),
     Neighbour("group_offloading_leaves", group_offloading("leaf_level"), shows=is_offloaded),
-    Neighbour("peft_loaded_under_group_offloading", loaded, before=offloaded_in_groups, goes=False),
+    Neighbour("peft_loaded_under_group_offloading", loaded_under_group_offloading),
     Neighbour("sequential_offloading", sequential_offloading, shows=lambda m: next(m.parameters()).is_meta),
     Neighbour("model_offloading", model_offloading, shows=lambda m: hasattr(m, "_hf_hook")),
     Neighbour("fully_shard", sharded, shows=is_sharded, goes=False),
-    Neighbour("fsdp", wrapped_by_fsdp, shows=lambda m: True, goes=False),
-    Neighbour("checkpoint_wrapper", checkpointed, shows=lambda m: True, goes=False),
+    Neighbour("fsdp_wrapper", wrapped_by_fsdp, shows=are_wrapped, goes=False, refuses=frozenset({"modules"})),
+    Neighbour("checkpoint_wrapper", checkpointed, shows=are_wrapped, goes=False, refuses=frozenset({"modules"})),
     Neighbour("fully_shard", sharded, "wan", shows=is_sharded, goes=False),
 ]
 
@@ -290,5 +199,5 @@ CODE = [
         runs=lambda: BACKEND.runs,
     ),
 ]  # fmt: skip
-LIBRARIES = (*ADAPTERS, *OFFLOADS, *CODE)
+LIBRARIES = (*OFFLOADS, *CODE)
 __all__ = ["BACKEND", "LIBRARIES", "Attention", "one_rank"]

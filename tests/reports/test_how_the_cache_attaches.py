@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from adapters import ADAPTERS
 from libraries import LIBRARIES, one_rank
 from models import Noise
 from neighbours import AROUND, BUILD, INPUTS, Neighbour
@@ -28,7 +29,7 @@ SCOPES = {"segments": Segments(), "modules": Modules()}
 ORDERS = [  # when the neighbour comes, and who leaves first
     ("before", "neighbour"), ("before", "cache"), ("after", "neighbour"), ("after", "cache"), ("between runs", "cache"),
 ]  # fmt: skip
-NEIGHBOURS = {f"{n.model}-{n.name}": n for n in (*AROUND, *WEIGHTS, *LIBRARIES)}
+NEIGHBOURS = {f"{n.model}-{n.name}": n for n in (*AROUND, *WEIGHTS, *ADAPTERS, *LIBRARIES)}
 FIRST, SECOND = 0.9, 0.7  # timesteps
 
 

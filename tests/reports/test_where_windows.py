@@ -10,7 +10,7 @@ from loops import bar, noise, pipeline, prompt, skipped, small
 import synccache
 from synccache import Notice
 
-STEPS, SIZE, LONG = 20, 4, (1, 4, 8, 6, 6)
+STEPS, SIZE, LONG = 12, 4, (1, 4, 8, 6, 6)
 NOTICE = r"several times at one step with latents of their own.*with handle\.at\(window=\.\.\.\)"
 METHODS = {
     "interval": {},
@@ -40,8 +40,7 @@ def denoise(model, long, texts, starts, at=lambda step, start: nullcontext(), sc
     return long
 
 
-@pytest.mark.parametrize("passes", [1, 2])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "passes"), [*((name, 2) for name in METHODS), ("synccache", 1)])
 def test_told_windows_give_what_each_gives_alone(method, passes):
     model, texts, long = small(), [prompt(n) for n in range(1, 1 + passes)], noise(1, *LONG)
     alone = []
@@ -58,7 +57,7 @@ def test_told_windows_give_what_each_gives_alone(method, passes):
 
 
 @pytest.mark.parametrize("passes", [1, 2])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["interval", "synccache-cfg", "easycache"])
 def test_windows_that_nobody_told_are_computed_and_said_once(method, passes):
     model, texts, long = small(), [prompt(n) for n in range(1, 1 + passes)], noise(1, *LONG)
     plain = denoise(model, long, texts, (0, 2, 4))
@@ -75,7 +74,7 @@ def test_windows_that_nobody_told_are_computed_and_said_once(method, passes):
 MOVING = {
     "moving, two a step": lambda step: (step % 3, step % 3 + 4 - step % 3),
     "another one first at each step": lambda step: (0, 4) if step % 2 else (4, 0),
-    "from the eighth step on": lambda step: (0, 4) if step > 7 else (0,),
+    "from the fifth step on": lambda step: (0, 4) if step > 3 else (0,),
 }
 
 
@@ -87,9 +86,9 @@ def test_windows_that_move_or_begin_late_are_never_filled_from_one_another(name,
     plain = denoise(pipe.transformer, long, texts, MOVING[name])
     with synccache.cached(attached, "interval", steps=STEPS) as handle, pytest.warns(Notice, match=NOTICE):
         found = denoise(pipe.transformer, long, texts, MOVING[name], scheduler=pipe.scheduler)
-    late = [r for r in handle.trace if r.step > 8]
+    late = [r for r in handle.trace if r.step > 4]
     assert all(r.decision == "computed" for r in late)
-    assert torch.equal(found, plain) or name == "from the eighth step on"
+    assert torch.equal(found, plain) or name == "from the fifth step on"
 
 
 def test_one_window_a_step_of_those_in_turn_is_computed_and_said():
@@ -101,10 +100,10 @@ def test_one_window_a_step_of_those_in_turn_is_computed_and_said():
         assert torch.equal(denoise(model, long, [prompt(1)], starts), plain)
     with synccache.cached(model, "interval", steps=STEPS) as handle:
         denoise(model, long, [prompt(1)], starts, lambda step, start: handle.at(window=start, step=step))
-        assert len(handle.trace.runs) == 1 and skipped(handle) == 9
+        assert len(handle.trace.runs) == 1 and skipped(handle) == 5
 
 
-@pytest.mark.parametrize("first", [6, 10, 14])
+@pytest.mark.parametrize("first", [3, 6, 8])
 def test_windows_of_a_still_scene_in_video_to_video(first):
     """All windows show the same picture under a little noise of their own: none is another's second evaluation."""
     scheduler, model = FlowMatchEulerDiscreteScheduler(), small()
@@ -112,7 +111,7 @@ def test_windows_of_a_still_scene_in_video_to_video(first):
     sigma, still = scheduler.sigmas[first], noise(3, 1, 4, 1, 6, 6).expand(LONG)
     long = (1 - sigma) * still + sigma * noise(1, *LONG)
     plain = denoise(model, long, [prompt(1)], (0, 2, 4), first=first)
-    with synccache.cached(model, "interval", steps=STEPS - first) as handle, pytest.warns(Notice, match=NOTICE):
+    with synccache.cached(model, "interval", steps=STEPS) as handle, pytest.warns(Notice, match=NOTICE):
         assert torch.equal(denoise(model, long, [prompt(1)], (0, 2, 4), first=first), plain)
     assert skipped(handle) == 0
 
@@ -124,5 +123,5 @@ def test_tiles_of_a_picture_told_with_everything_else():
     with synccache.cached(model, "interval") as handle:
         around = lambda step, start: handle.at(step=step, total=STEPS, window=("tile", start), request="mine")  # noqa: E731
         found = denoise(model, long, texts, (0, 2, 4), around)
-        assert bar(handle) == "##..#..#..#..#..#..#" and handle.trace.runs == [("mine", 0)]
+        assert bar(handle) == "#..#..#..#.#" and handle.trace.runs == [("mine", 0)]
         assert 0 < float((found - plain).norm() / plain.norm()) < 0.1

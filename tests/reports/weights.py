@@ -115,6 +115,13 @@ class Wrapped(nn.Module):
         return louder(self.inner(*args, **kwargs))
 
 
+class WrappedBlock(Wrapped):
+    """Around a block, which says what it is called with."""
+
+    def forward(self, hidden_states: Tensor, *args: Any) -> Tensor:
+        return super().forward(hidden_states, *args)
+
+
 def quantised(model: nn.Module) -> Callable[[], Any]:
     """Other modules stand in the place of linear layers."""
     names = LAYERS[kind(model)][1:]
@@ -129,7 +136,7 @@ def quantised(model: nn.Module) -> Callable[[], Any]:
 def new_list(model: nn.Module) -> Callable[[], Any]:
     """Wrapped blocks in a list of their own, which takes the place of the model's."""
     before = model.blocks
-    model.blocks = nn.ModuleList(Wrapped(block) for block in before)
+    model.blocks = nn.ModuleList(WrappedBlock(block) for block in before)
     return lambda: setattr(model, "blocks", before)
 
 
@@ -142,7 +149,7 @@ WEIGHTS = (
     Neighbour("louder_copies", lambda model: replaced(model, FILLED, louder_copy)),
     Neighbour("quantise_dynamic", quantised),
     Neighbour("wrapped", lambda model: replaced(model, FILLED, Wrapped)),
-    Neighbour("wrapped_blocks", lambda model: replaced(model, PLACES["wan"][1:3], Wrapped), model="wan"),
-    Neighbour("new_list_of_blocks", new_list, model="wan"),
+    Neighbour("wrapped_blocks", lambda model: replaced(model, PLACES["wan"][1:3], WrappedBlock), model="wan"),
+    Neighbour("new_list_of_blocks", new_list, model="wan", refuses=frozenset({"modules"})),
     Neighbour("louder_copy_of_a_block", lambda model: replaced(model, ["blocks.2"], louder_copy), model="wan"),
 )

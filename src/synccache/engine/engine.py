@@ -15,11 +15,11 @@ from torch import nn
 from ..core.anatomy import Anatomy
 from ..core.fit import check_fit
 from ..core.form import Form
+from ..core.mask import TokenMask
 from ..core.method import Method
 from ..core.notices import Notices
 from ..core.types import Region, Stored, innermost
 from ..errors import InputError, UnsupportedModel
-from ..masks.tokens import TokenMask
 from .attach.structure import Structure
 from .place.schedule import Schedule, schedule_of, timesteps_of
 from .place.told import Told

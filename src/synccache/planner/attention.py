@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..core.anatomy import Anatomy, bind, original_class
+from ..core.mask import checked_mask, token_weights
 from ..core.method import Method
 from ..errors import InputError, UnsupportedModel
 from ..forecasters import Reuse
 from ..gates import Never
-from ..masks.tokens import checked_mask, token_weights
 from ..scopes import Nothing
 from .attention_rows import column_sums, overlap, self_attention, spread
 from .record import Run

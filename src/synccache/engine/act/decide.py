@@ -102,8 +102,7 @@ def _possible(call: Call, decision: Decision) -> Decision:
     if told or (filled and session.ready(expert.index, place.branch.name, filled, since)):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
-    known = call.changed_input or session.told(expert.index, guidance_id(place.branch), 0)
-    if only_guidance and call.decides and not known:
+    if only_guidance and call.decides and len(session.clock.branches) < 2:
         call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
         reason = "no other branch"
     return replace(decision, action=Action.COMPUTE, actions=None, reason=reason)

@@ -82,7 +82,6 @@ ADVICE = {
     "error": "The error is over the threshold at each step: raise threshold=, or say computed_steps= instead.",
     "error not finite": "The error is not a number: the model gives infinities, perhaps for want of range (float16).",
     "nothing to compare with": "What the gate looks at had another shape each time.",
-    "length unknown": "Nobody tells how many steps the run has: pass steps=.",
     "blocks": "The order of its blocks is not understood: pass anatomy= with those to leave out.",
 }
 

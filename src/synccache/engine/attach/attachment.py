@@ -128,6 +128,9 @@ class Attachment:
         """
         self._refuse_others(expert.model)
         blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
+        for place, (seat, hook) in enumerate(blocks if parts else ()):
+            if seat is not None and seat.now() is not hook.module and seat.holds(hook.module):
+                blocks[place] = (None, hook)  # wrapped: the modules inside are what matters
         if any(hook.is_lost(seat) for seat, hook in blocks):
             self._follow(expert)
             return

@@ -149,12 +149,12 @@ class State(StandIn):
         if not isinstance(state, dict):
             return state
         state = dict(state)
-        for name, value in list(state.items()):
+        for name, value in [item for item in state.items() if isinstance(item[1], StandIn)]:
+            del state[name]
             while isinstance(value, StandIn):
                 value = value.before
-            state[name] = value
-            if value is None and name in (self.name, Hook.name, Compile.name, ContextHook.name):
-                del state[name]
+            if value is not None:
+                state[name] = value
         return state
 
 

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.notices import Notices
 from ..errors import InputError
+from .notices import Notices
 
 
 def checked_mask(mask: Any) -> Tensor | None:
