@@ -56,6 +56,12 @@ def test_so_few_elements_tell_nothing_and_what_is_no_number_is_far():
     assert FAR_ON_SCHEDULE < FAR
 
 
+def test_all_samples_of_a_batch_are_looked_at():
+    x, other = torch.cat([picture(1), picture(2)]), torch.cat([picture(1), picture(3)])
+    for now, before in ((other, x), (list(other), list(x))):
+        assert like(now, before).changed == pytest.approx(0.5, abs=0.1) and like(now, before).far()
+
+
 def test_a_sample_is_small_and_spread_over_rows_and_columns():
     for shape in ((1, 4, 8, 64, 64), (1, 2048 * 3), (3, 100, 50), (64, 4097)):
         latents = Latents(torch.arange(float(torch.tensor(shape).prod())).reshape(shape))

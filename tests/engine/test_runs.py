@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from calls import EVERY_3, Echo, X, cached, call, decisions, echo, listed, output, picture, seen
+from calls import EVERY_3, Echo, X, cached, call, decisions, echo, listed, output, picture, prompt, seen
 
 import synccache
 from synccache import Method
@@ -63,6 +63,18 @@ def test_a_latent_that_leaps_further_than_its_timestep_begins_a_run_where_none_h
             assert echo(model, 1000 - 20 * step, picture(1, number=4) * 0.99**step) == pytest.approx(4)
         assert [echo(model, t, picture(1, number=5) + picture(2) / 2) for t in (940, 920)] == [5, 5]
         assert seen(handle, "run", "step")[3:] == [(1, 0), (1, 1)] and decisions(handle) == "#..#."
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_another_picture_in_one_place_of_a_batch_begins_a_run_of_all(count):
+    """One generation of several is done, and the next one takes its place."""
+    model = Echo()
+    with cached(model, listed(0)) as handle, torch.no_grad():
+        for step, last in enumerate((1, 1, 1, 5)):
+            x = torch.cat([picture(1, number=1)] * (count - 1) + [picture(last, number=last)]) * 0.99**step
+            out = model(x, torch.tensor([1000.0 - 20 * step]), prompt(0)) - x
+            assert (out[:, -1, 0] / x[:, 0, 0]).tolist() == pytest.approx([7] * count, rel=0.05)
+        assert seen(handle, "run", "step")[3:] == [(1, 0)] and decisions(handle) == "#..#"
 
 
 def test_where_noise_is_renewed_at_each_step_the_first_leap_is_computed_and_the_next_ones_are_believed():

@@ -116,11 +116,11 @@ def test_a_length_that_needs_no_telling_is_not_asked_for():
 
 @pytest.mark.parametrize("method", BUDGETED)
 def test_the_methods_that_take_a_number_compute_just_that_many_from_the_first_run_on(method):
-    pipe = pipeline(small())
-    for wanted, steps in ((5, 20), (12, 30), (1, 9), (2, 9), (3, 9), (9, 9), (15, 9)):
+    pipe = pipeline(small(3))
+    for wanted, steps in ((5, 20), (1, 9), (2, 9), (4, 9), (15, 9)):
         with synccache.cached(pipe, method, computed_steps=wanted) as handle:
             for seed in (1, 2):
-                run(pipe.transformer, steps, seed, scheduler=pipe.scheduler)
+                sample(pipe.transformer, [prompt(1)], noise(seed, *LATENT), steps=steps, scheduler=pipe.scheduler)
             for number in (0, 1):
                 computed = [i for i, mark in enumerate(bar(handle, number)) if mark == "#"]
                 assert len(computed) == min(wanted, steps) and computed[0] == 0

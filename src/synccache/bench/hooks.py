@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def _watched(parts: bool) -> Model:
     return model
 
 
+def _plain(make: Callable[[bool], nn.Module], parts: bool, steps: int) -> tuple[float, float]:
+    return per_block(make(parts), Inputs(), range(steps)), 0.0
+
+
 def _cached(scope: Any, parts: bool, computed: bool, steps: int) -> Callable[[], tuple[float, float]]:
     """A function that gives microseconds a block, and host reads a step, of computed or of skipped steps."""
     anatomy = lambda m: synccache.Anatomy("toy", tuple(m.blocks), sites=SITES, streams={"Block": {"hidden_states": 0}})  # noqa: E731
@@ -113,7 +118,9 @@ def _cached(scope: Any, parts: bool, computed: bool, steps: int) -> Callable[[],
     def run() -> tuple[float, float]:
         model, inputs = Model(parts), Inputs()
         wanted = frozenset(range(steps + 4)) if computed else frozenset(range(3))
-        with synccache.cached(model, synccache.Method(Listed(wanted), scope, Reuse()), anatomy=anatomy(model)) as handle:
+        with synccache.cached(
+            model, synccache.Method(Listed(wanted), scope, Reuse()), anatomy=anatomy(model)
+        ) as handle:
             per_block(model, inputs, range(3))
             before = handle.host_reads
             took = per_block(model, inputs, range(3, 3 + steps))
@@ -128,8 +135,8 @@ def measure(steps: int = 40, repeats: int = 9) -> dict[str, Any]:
     """Medians over ``repeats``, interleaved, in microseconds a block; units beyond a block with a plain hook."""
     rows: dict[str, Callable[[], tuple[float, float]]] = {}
     for parts, kind in ((False, "block"), (True, "block with three modules")):
-        rows[f"{kind}, untouched"] = lambda parts=parts: (per_block(Model(parts), Inputs(), range(steps)), 0.0)
-        rows[f"{kind}, plain hook"] = lambda parts=parts: (per_block(_watched(parts), Inputs(), range(steps)), 0.0)
+        rows[f"{kind}, untouched"] = partial(_plain, Model, parts, steps)
+        rows[f"{kind}, plain hook"] = partial(_plain, _watched, parts, steps)
     for name, scope in SCOPES.items():
         for what in ("computed", "skipped"):
             rows[f"{name}, {what}"] = _cached(scope, name == "modules", what == "computed", steps)
@@ -157,9 +164,8 @@ def table(found: dict[str, Any]) -> str:
     for name, row in found["rows"].items():
         bar = "–" if row["bar"] is None else f"{row['bar']:g}"
         more = f"{row['units_more']:.1f}" if row["bar"] is not None else "–"
-        lines.append(
-            f"| {name} | {row['us']:.1f} | {row['low']:.1f} to {row['high']:.1f} | {more} | {bar} | {row['reads']:.2f} |"
-        )
+        spread = f"{row['low']:.1f} to {row['high']:.1f}"
+        lines.append(f"| {name} | {row['us']:.1f} | {spread} | {more} | {bar} | {row['reads']:.2f} |")
     return "\n".join([*lines, "", f"The unit is a block with a plain hook: {found['unit_us']:.1f} µs."])
 
 

@@ -44,7 +44,9 @@ def checked_mask(mask: Any) -> Tensor | None:
     if not 1 <= tensor.ndim <= 4 or tensor.numel() == 0:
         raise InputError(f"A mask has shape [H, W], [T, H, W], [B, T, H, W] or [tokens], not {list(tensor.shape)}.")
     if tensor.ndim == 3 and tensor.shape[-1] in (3, 4) and min(tensor.shape[:2]) > 4:
-        raise InputError(f"A mask has one value a pixel; {list(tensor.shape)} is a colour picture. Give one channel of it.")
+        raise InputError(
+            f"A mask has one value a pixel; {list(tensor.shape)} is a colour picture. Give one channel of it."
+        )
     low, high = float(tensor.min()), float(tensor.max())
     if not (low >= 0 and high <= 1):
         raise InputError(f"A mask's values lie in 0..1 (uint8: 0..255), not in {low:g}..{high:g}. Scale it.")

@@ -111,14 +111,15 @@ def _read_time(call: Call, value: Any) -> None:
         call.time = Time(max(numbers), sum(numbers) / len(numbers), min(numbers))
         return
     last, marks = call.session.seen_time, [version(t) for t in tensors]
-    if last is not None and last[1] == marks and None not in marks and len(last[0]) == len(tensors):
-        if all(a is b for a, b in zip(tensors, last[0], strict=True)):
-            call.time = last[2]
-            return
+    known = last is not None and last[1] == marks and None not in marks
+    if last is not None and known and all(a is b for a, b in zip(tensors, last[0], strict=True)):
+        call.time = last[2]
+        return
     rounding = _ROUNDING.get(tensors[0].dtype, 0.0)
 
     def arrive(values: list[float]) -> None:
-        call.time = Time(*values, rounding)
+        high, mean, low = values
+        call.time = Time(high, mean, low, rounding)
         call.session.seen_time = tensors, marks, call.time
 
     flat = torch.cat([t.detach().reshape(-1) for t in tensors]) if len(tensors) > 1 else tensors[0].detach().reshape(-1)
@@ -140,7 +141,8 @@ def _look_at_latents(call: Call) -> None:
         return
     call.sample = call.latents.sample()
     before, count = clock.sample, call.sample.numel()
-    if before is not None and before.shape == call.sample.shape and told.step in (None, clock.step):
+    fits = clock.latents is not None and clock.latents.batch == call.latents.batch
+    if before is not None and fits and before.shape == call.sample.shape and told.step in (None, clock.step):
 
         def arrive(sums: list[float]) -> None:
             call.likeness = likeness(sums, count)

@@ -174,9 +174,7 @@ def _store(call: Call, capture: Capture) -> None:
 # -- left out ----------------------------------------------------------------------------------------------------
 
 
-def _fill(
-    call: Call, structure: Structure, region: Region, index: int, args: tuple, kwargs: dict[str, Any]
-) -> Any:
+def _fill(call: Call, structure: Structure, region: Region, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
     """The output of a block that is left out; None if it has to be computed after all."""
     absorbed = region.value == "absorbed"
     if region.id not in call.begun:
@@ -204,9 +202,7 @@ def _begin(call: Call, structure: Structure, region: Region, streams: dict[str, 
     """The streams with what the region adds to them; None if what is stored doesn't fit."""
     assert call.position is not None
     held = call.session.anchors_of(call.expert.index, call.position.branch.name, region)
-    fits = held.keys() == streams.keys() and all(
-        held[n].anchors[0].value.shape == x.shape for n, x in streams.items()
-    )
+    fits = held.keys() == streams.keys() and all(held[n].anchors[0].value.shape == x.shape for n, x in streams.items())
     if not fits or not structure.can_skip(region.members):
         text = f"What was stored for {region.id} doesn't fit this call, so it is computed."
         call.engine.notices.say("misfit", text)

@@ -96,11 +96,6 @@ class Capture:
             held.add_(x, alpha=sign)
 
 
-def _untouched(
-    inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], versions: Mapping[str, int | None]
-) -> bool:
+def _untouched(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], versions: Mapping[str, int | None]) -> bool:
     """Whether a block receives just what the one before gave."""
-    for name, x in inputs.items():
-        if outputs.get(name) is not x or versions[name] != version(x):
-            return False
-    return True
+    return all([outputs.get(name) is x and versions[name] == version(x) for name, x in inputs.items()])

@@ -89,12 +89,12 @@ ADVICE = {
 def end_run(method: Method, session: Session, notices: object) -> None:
     """Say once why a run that could have skipped did not, or why there are nothing but beginnings of runs."""
     steps = sum(session.reasons.values())
-    broken_off = 0 < steps < 4 and (session.total is None or steps < session.total)
+    cut_short = session.total is not None and steps < session.total  # in its warm-up, perhaps
+    broken_off = 0 < steps < 4 and (cut_short or session.total is None)
     session.broken_off = session.broken_off + 1 if broken_off and not session.skipped else 0
     if not innermost(method.gate).skips:
         return
-    own = {r: n for r, n in session.reasons.items() if r in ADVICE and r not in ("warm-up", "first step")}
-    own = own or {r: n for r, n in session.reasons.items() if r in ADVICE}
+    own = {r: n for r, n in session.reasons.items() if r in ADVICE}
     said = f"{method.name!r} left out nothing in a run of {steps} steps"
     if session.broken_off >= 4:
         said = f"{method.name!r} left out nothing in {session.broken_off} runs of at most 3 steps"
@@ -102,6 +102,8 @@ def end_run(method: Method, session: Session, notices: object) -> None:
     elif session.skipped or steps < 4 or not own or "no other branch" in session.reasons:  # which was said already
         return
     reason, count = max(own.items(), key=lambda item: item[1])
+    if reason == "warm-up" and cut_short:
+        return
     at = f"; the reason at {count} of them: {reason}" if count else ""
     notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")  # type: ignore[attr-defined]
 

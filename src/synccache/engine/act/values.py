@@ -52,9 +52,10 @@ def forecast(
             call.weights[key] = weights
     anchors = history.anchors
     if not onto:
-        if split is None and weights[0] == 1 and sum(map(bool, weights)) == 1 and anchors[0].value.dtype is value.dtype \
-                and anchors[0].value.device == value.device:  # fmt: skip
-            return anchors[0].value.clone()
+        newest = anchors[0].value
+        alone = split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
+        if alone and newest.dtype is value.dtype and newest.device == value.device:
+            return newest.clone()
         value = value.expand(anchors[0].value.shape)
     values = [a.value for a in anchors]
     if split is None:

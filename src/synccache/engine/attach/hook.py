@@ -145,7 +145,8 @@ class State(StandIn):
     name = "__getstate__"
 
     def __call__(self) -> Any:
-        state = self.own()
+        known = self.before is not None or hasattr(type(self.module), self.name)  # Python 3.10 has none for all objects
+        state = self.own() if known else self.module.__dict__
         if not isinstance(state, dict):
             return state
         state = dict(state)

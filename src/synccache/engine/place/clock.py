@@ -116,8 +116,9 @@ class Branch:
 
     def is_exactly(self, conditioning: Conditioning) -> bool:
         """Whether identity shows that it is this branch's conditioning."""
-        return bool(self.marks) and self.plain == conditioning.plain and self.marks.keys() == conditioning.tensors.keys() \
-            and len(self.same_objects(conditioning)) == len(conditioning.tensors)  # fmt: skip
+        if not self.marks or self.plain != conditioning.plain or self.marks.keys() != conditioning.tensors.keys():
+            return False
+        return len(self.same_objects(conditioning)) == len(conditioning.tensors)
 
     def likeness(self, conditioning: Conditioning, prints: Prints | None) -> tuple[bool, int]:
         """Whether all tensors that can be compared are equal to its own; how many arguments are, plain ones too."""
@@ -126,9 +127,7 @@ class Branch:
         plain = sum(self.plain.get(name) == value for name, value in conditioning.plain.items())
         return bool(wanted) and wanted <= same, 2 * len(same) + plain
 
-    def take(
-        self, conditioning: Conditioning, prints: Prints | None, gone: Callable[[Mark], None]
-    ) -> frozenset[str]:
+    def take(self, conditioning: Conditioning, prints: Prints | None, gone: Callable[[Mark], None]) -> frozenset[str]:
         """Remember this call's arguments; the names of those that have changed, without numbers, and without such
         as do every time unless they are a prompt."""
         same = self.same_objects(conditioning)
@@ -136,7 +135,9 @@ class Branch:
         changed = (conditioning.tensors.keys() | self.marks.keys()) - equal
         if prints is not None:
             self.latest = prints, conditioning.layout
-        plain = {n for n in conditioning.plain.keys() | self.plain.keys() if conditioning.plain.get(n) != self.plain.get(n)}
+        plain = {
+            n for n in conditioning.plain.keys() | self.plain.keys() if conditioning.plain.get(n) != self.plain.get(n)
+        }
         known = bool(self.marks) or bool(self.plain)
         for name, tensors in conditioning.tensors.items():
             if name in same:
@@ -328,8 +329,9 @@ class Clock:
             found = next((b for b in free if (b.label, b.again) == (label, again)), None)
         else:
             label, again = len(self.branches), 0
-            empty = e.likeness.empty[0] if e.likeness is not None else self.leader and self.leader.empty
-            fits = [b for b in self.branches if None in (b.empty, empty) or abs(b.empty - empty) < EMPTIER]
+            empty = e.likeness.empty[0] if e.likeness is not None else None
+            empty = self.leader.empty if empty is None and self.leader is not None else empty
+            fits = [b for b in self.branches if b.empty is None or empty is None or abs(b.empty - empty) < EMPTIER]
             alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in fits]
             exact = any(equal for _, equal, _ in alike)  # then another's place isn't taken
             known = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if b in free and (equal or not exact)]
@@ -353,4 +355,3 @@ class Clock:
     def complete(self) -> bool:
         """Whether as many branches were called at this step as at the one before."""
         return len(self.called) >= self.expected
-

@@ -82,11 +82,13 @@ class Latents:
                               and a.dtype is b.dtype and a.device == b.device) for a, b in pairs)  # fmt: skip
 
     def sample(self) -> Tensor:
-        """[n] float32, at most ``SAMPLES`` elements of the first sample, for ``compared``: a copy."""
-        first = self.tensors[0].detach()
-        flat = (first[0] if first.ndim > 2 and not self.listed else first).reshape(-1)
-        stride = -(-flat.numel() // SAMPLES)
-        return flat[:: stride + (stride % 2 == 0)].to(torch.float32, copy=True)
+        """[n] float32, about ``SAMPLES`` elements of all samples, for ``compared``: a copy."""
+        found = []
+        for tensor in self.tensors:
+            flat = tensor.detach().reshape(-1)
+            stride = -(-flat.numel() * len(self.tensors) // SAMPLES)
+            found.append(flat[:: stride + (stride % 2 == 0)].to(torch.float32, copy=True))
+        return found[0] if len(found) == 1 else torch.cat([f.to(found[0].device) for f in found])
 
 
 def compared(now: Tensor, before: Tensor) -> Tensor:

@@ -83,7 +83,9 @@ class Entry:
             return None
         scaled, own = self.scale(timesteps[index]), time.high if self.high else time.low
         ends = (self.scale(timesteps[0]), self.scale(timesteps[-1]))
-        return Entry(self.schedule, index, self.scale, self.high) if _is_near(scaled, own, ends, time.rounding) else None
+        return (
+            Entry(self.schedule, index, self.scale, self.high) if _is_near(scaled, own, ends, time.rounding) else None
+        )
 
     @property
     def evaluates(self) -> bool:
