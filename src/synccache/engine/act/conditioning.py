@@ -43,6 +43,9 @@ def has_changed(call: Call) -> bool:
     """Whether the branch is conditioned on something else than before; then it has to be computed."""
     assert call.position is not None
     branch, changed = call.position.branch, _open(call)
+    if call.position.new_batch:  # for which it is repeated; and nothing that was stored is left
+        branch.inputs = call.inputs
+        return False
     before, branch.inputs = branch.inputs, branch.inputs or call.inputs
     if any(r.value == "absorbed" or r is call.expert.whole for r in call.expert.regions or ()):  # then nothing is live
         return bool(call.position.changed)
