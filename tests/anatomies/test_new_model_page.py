@@ -38,8 +38,7 @@ def test_without_help_the_error_names_what_is_missing():
     [
         ('"video": 1, "prompt": 0', '"video": 0, "prompt": 1', synccache.Notice),  # no block gives what it was given
         ("return t, h // 2, w // 2", "return t, h, w", synccache.Notice),
-        ('latent="noisy"', 'latent="noise"', synccache.Notice),
-        ('timestep="moment"', 'timestep="moment", rising=True', AssertionError),  # each step starts another run
+        ('latent="noisy"', 'latent="noise"', synccache.InputError),
     ],
 )
 def test_the_checks_of_the_page_find_a_wrong_anatomy(right, wrong, error):

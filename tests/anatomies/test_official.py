@@ -134,7 +134,7 @@ def test_the_face_mask_of_the_call_is_used_where_the_user_gives_none():
         "user": (1 - left, left[0, 0, 0]), "user again": (left, left[0, 0, 0]),
     }  # fmt: skip
     for name, (face, mask) in cases.items():
-        with attached(model, "synccache", mask=mask, mask_weight=3.0) as handle:
+        with attached(model, "synccache", mask=mask, mask_weight=3.0, steps=40) as handle:
             call(model, 500, inputs, face_mask=face)
             call(model, 499.999, inputs, face_mask=face, x=moved)
             errors[name] = handle.trace.errors()[-1]
@@ -249,9 +249,10 @@ def test_clips_of_changing_length_start_anew():
 def test_motion_tokens_that_come_in_the_midst_of_a_run_are_computed():
     model, inputs = s2v(), s2v_inputs()
     plain = call(model, 800, inputs)
-    with attached(model, FIRST), pytest.warns(synccache.Notice, match="doesn't fit"):
+    with attached(model, FIRST) as handle:
         call(model, 900, inputs, drop_motion_frames=True)
         assert torch.equal(call(model, 800, inputs), plain)
+        assert handle.trace.decisions() == ["computed", "computed"]
 
 
 @pytest.mark.parametrize("mask", [None, torch.eye(8)], ids=["no mask", "a mask"])

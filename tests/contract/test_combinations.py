@@ -169,6 +169,7 @@ def test_these_are_refused(gate, scope, forecaster, reason):
         pass
 
 
+@pytest.mark.filterwarnings("ignore:.*left out nothing in a run")
 @pytest.mark.parametrize(("gate", "scope"), list(product(GATES, SCOPES)))
 def test_never_skips_and_repeats(gate, scope):
     """With forecasters by turns: all of them stand in it somewhere."""
@@ -210,7 +211,7 @@ HALF.load_state_dict(PIPE.transformer.state_dict())
 HALF.bfloat16()
 
 
-@pytest.mark.filterwarnings("ignore:.*no step has called the model for one")
+@pytest.mark.filterwarnings("ignore:.*left out nothing in a run", "ignore:.*no step has called the model for one")
 @pytest.mark.parametrize("names", WORK)
 @pytest.mark.parametrize("way", ["sequential", "batched", "two samples", "bfloat16"])
 def test_guidance_batches_and_half_precision(way, names):

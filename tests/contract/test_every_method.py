@@ -164,6 +164,7 @@ def test_guidance_in_one_batch_is_guidance_in_two_calls(name):
         torch.testing.assert_close(*outs, rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:.*left out nothing in a run")
 @pytest.mark.parametrize("name", SKIPPING)
 def test_never_skipping_is_bit_equal(name):
     pipe = Pipeline(Video())
@@ -205,7 +206,7 @@ def test_a_batch_is_as_its_samples(name):
         computed = computed_steps(handle)
     fixed = replace(handle.method, gate=fixed_to(computed, handle.method.gate))
     x, y, audio = torch.randn(2, 4, 2, 4, 4), torch.randn(2, 4, 2, 4, 4), torch.randn(2, 8)
-    turns = torch.tensor([1.0, 5.0]).reshape(2, 1, 1, 1, 1)  # each goes its own way
+    turns = torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1, 1)  # each goes its own way
 
     def run(these):
         outs = []

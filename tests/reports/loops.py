@@ -49,7 +49,8 @@ def call(model: nn.Module, x: Any, t: Any, given: dict[str, Any], latent: str, t
 @torch.no_grad()
 def sample(
     model: nn.Module, passes: Any, x: Tensor, *, scheduler: Any = None, steps: int | None = 20, first: int = 0,
-    stop: int | None = None, around: Callable[[int, int], Any] | None = None, time: Callable[[Tensor], Any] | None = None,
+    stop: int | None = None, around: Callable[[int, int], Any] | None = None,
+    time: Callable[[Tensor], Any] | None = None,
     names: tuple[str, str] = ("hidden_states", "timestep"), watch: Callable[[int, Tensor], Any] | None = None,
 ) -> Tensor:  # fmt: skip
     """Denoise ``x`` and give what comes out.

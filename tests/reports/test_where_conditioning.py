@@ -1,4 +1,4 @@
-"""Prompt editing: what the blocks themselves are told changes in the middle of a run, on every model and in every scope.
+"""Prompt editing: what the blocks themselves are told changes in the middle of a run, on every model, in every scope.
 
 What enters between the blocks (audio, hints, ControlNets' residuals) is live anyway, and no reason to compute.
 """
@@ -22,8 +22,8 @@ falling = lambda step: torch.tensor([900.0 - 0.01 * step])  # noqa: E731
 of_1000 = lambda step: falling(step) / 1000  # noqa: E731
 LUMINA = {
     "sample_size": 8, "patch_size": 2, "in_channels": 4, "hidden_size": 24, "num_layers": 4, "num_refiner_layers": 1,
-    "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 4, "axes_dim_rope": (4, 2, 2), "axes_lens": (64, 16, 16),
-    "cap_feat_dim": 8,
+    "num_attention_heads": 3, "num_kv_heads": 1, "multiple_of": 4, "axes_dim_rope": (4, 2, 2),
+    "axes_lens": (64, 16, 16), "cap_feat_dim": 8,
 }  # fmt: skip
 PIXART = {
     "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "num_layers": 4,
@@ -101,8 +101,7 @@ def followed(case, scope, fresh=False, before=4):
 
 
 @pytest.mark.filterwarnings("ignore:Some repeated blocks")
-@pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize(("scope", "fresh"), [*((scope, False) for scope in SCOPES), ("segments", True)])
 @pytest.mark.parametrize("name", EDITS)
 def test_another_prompt_from_the_middle_of_a_run_on(name, scope, fresh):
     """``fresh``: every call gets tensors of its own, as where a pipeline casts or repeats its prompt in the loop."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loops import call, noise, prompt, small
+from loops import LATENT, call, noise, prompt, small
 from models import official, official_avatar
 
 import synccache
@@ -59,11 +59,10 @@ def run(make, method, order, fresh=False, names=False):
     return out, true, stale, handle
 
 
-@pytest.mark.parametrize("names", [False, True])
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("names", "fresh"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_conditional_pass_first_hears_this_steps_sound(model, method, fresh, names):
+def test_the_conditional_pass_first_hears_this_steps_sound(model, method, names, fresh):
     out, true, stale, handle = run(MODELS[model], METHODS[method], (0, 1), fresh, names)
     lead, follower = handle.trace.records[-2:]
     if method == "uncond-reuse":  # it runs in full; the other is computed, since what it adds to the lead is void
@@ -75,11 +74,10 @@ def test_the_conditional_pass_first_hears_this_steps_sound(model, method, fresh,
     assert [r.decision for r in before] == ["skipped"] * 2 and before[1].reason == "guidance"
 
 
-@pytest.mark.parametrize("names", [False, True])
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(("names", "fresh"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", MODELS)
-def test_the_unconditional_pass_first_is_said_and_nothing_is_stale(model, method, fresh, names):
+def test_the_unconditional_pass_first_is_said_and_nothing_is_stale(model, method, names, fresh):
     """The conditional one can't be told from it: its sound would be that of an earlier step."""
     with pytest.warns(Notice, match=ORDER) as said:
         out, true, stale, handle = run(MODELS[model], METHODS[method], (1, 0), fresh, names)
@@ -112,13 +110,13 @@ def test_where_nothing_enters_between_the_blocks_either_may_lead(order):
     with torch.no_grad(), synccache.cached(model, METHODS["synccache-cfg"]) as handle:
         for step in range(4):
             for number in order:
-                call(model, noise(1, 1, 4, 3, 4, 6), torch.tensor([900.0 - step]), {**texts[number], "return_dict": False},
-                     "hidden_states", "timestep")  # fmt: skip
+                given = {**texts[number], "return_dict": False}
+                call(model, noise(1, *LATENT), torch.tensor([900.0 - step]), given, "hidden_states", "timestep")
     assert [r.reason for r in handle.trace][-2:] == ["listed", "guidance"]
 
 
 def test_three_passes_of_which_two_are_told_from_the_first():
-    model, x = small(), noise(1, 1, 4, 3, 4, 6)
+    model, x = small(), noise(1, *LATENT)
     texts = [{**prompt(n), "return_dict": False} for n in (1, 2, 3)]
     at = lambda step, text: call(model, x, torch.tensor([900.0 - 0.01 * step]), text, "hidden_states", "timestep")  # noqa: E731
     with torch.no_grad():

@@ -1,6 +1,7 @@
-"""How long a run is: told, a schedule's that it follows, or that of the last run; and computing a number of its steps."""
+"""How long a run is: told, a schedule's that it follows, or the last run's; and computing a number of its steps."""
 
 import warnings
+from itertools import pairwise
 
 import diffusers
 import pytest
@@ -12,7 +13,8 @@ import synccache
 from synccache import Notice
 
 UNKNOWN = "protects the last steps of a run, and nobody tells how many.*Pass steps= to apply"
-BUDGETED = ["asymmetric", "dicache", "easycache", "synccache", "synccache-cfg", "synccache-linear", "teacache", "whole-stack"]
+PROBING = ["asymmetric", "dicache", "synccache", "synccache-cfg", "synccache-linear", "whole-stack"]
+BUDGETED = [*PROBING, "easycache", "teacache"]
 ENDS = "##..#..#..#..#..#..#"  # of 'interval' in a run of 20 steps: two of warm-up, every third, the last one
 
 
@@ -24,7 +26,7 @@ def own_loop(model, steps, seed=1):
     """A sampler that asks no scheduler."""
     x, sigmas = noise(seed, *LATENT), torch.linspace(1, 0, steps + 1)
     with torch.no_grad():
-        for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for now, after in pairwise(sigmas):
             x = x + (after - now) * model(x, 1000 * now[None], **prompt(1), return_dict=False)[0]
 
 
@@ -139,7 +141,7 @@ def test_without_a_profile_the_computed_steps_are_spread():
         run(pipe.transformer, 40, scheduler=pipe.scheduler)
         computed = [i for i, mark in enumerate(bar(handle)) if mark == "#"]
         assert computed[:2] == [0, 1] and computed[-1] == 39
-        gaps = [b - a for a, b in zip(computed[1:], computed[2:], strict=False)]
+        gaps = [b - a for a, b in pairwise(computed[1:])]
         assert max(gaps) - min(gaps) <= 1
 
 

@@ -1,4 +1,4 @@
-"""Which step a call belongs to: schedules that fall, rise, go back and forth or repeat, timesteps by frame and token."""
+"""Which step a call belongs to: schedules that fall, rise, go back and forth, repeat; timesteps by frame and token."""
 
 import diffusers
 import pytest
@@ -159,10 +159,8 @@ def draw(pipe, seed=1, steps=20, **given):
     known = Noise(seed)
     embeds = {"prompt_embeds": known(1, 6, 8), "negative_prompt_embeds": known(1, 6, 8)}
     masks = dict.fromkeys(("prompt_attention_mask", "negative_prompt_attention_mask"), torch.ones(1, 6).long())
-    start = torch.Generator().manual_seed(seed)
-    return pipe(
-        **embeds, **masks, height=64, width=64, num_inference_steps=steps, output_type="latent", generator=start, **given
-    ).images
+    how = {"height": 64, "width": 64, "num_inference_steps": steps, "output_type": "latent"}
+    return pipe(**embeds, **masks, **how, generator=torch.Generator().manual_seed(seed), **given).images
 
 
 @pytest.mark.filterwarnings("ignore:Some repeated blocks")

@@ -68,7 +68,7 @@ def _set_length(call: Call, new_run: bool) -> None:
         return
     if total is None and engine.rule.skips and engine.method.needs_length:
         engine.notices.say("length", LENGTH.format(engine.method.name))
-    if total is not None and total <= 8 and engine.rule.skips:
+    if total is not None and total <= 8 and engine.rule.skips and not session.assumed:
         text = f"This run has {total} step{'s' * (total > 1)}. With 8 or fewer, leaving some out rarely pays: compare."
         engine.notices.say("few steps", text)
 
@@ -102,7 +102,7 @@ def end_run(method: Method, session: Session, notices: object) -> None:
     elif session.skipped or steps < 4 or not own or "no other branch" in session.reasons:  # which was said already
         return
     reason, count = max(own.items(), key=lambda item: item[1])
-    if reason == "warm-up" and cut_short:
+    if (reason == "warm-up" and cut_short) or (reason == "nothing to compare with" and count <= 2):  # as must be
         return
     at = f"; the reason at {count} of them: {reason}" if count else ""
     notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")  # type: ignore[attr-defined]

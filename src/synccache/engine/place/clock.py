@@ -333,9 +333,11 @@ class Clock:
             empty = self.leader.empty if empty is None and self.leader is not None else empty
             fits = [b for b in self.branches if b.empty is None or empty is None or abs(b.empty - empty) < EMPTIER]
             alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in fits]
-            exact = any(equal for _, equal, _ in alike)  # then another's place isn't taken
-            known = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if b in free and (equal or not exact)]
-            found = max(known, default=(0, 0, None))[2]
+            exact = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if equal]
+            if exact:  # then another's place isn't taken
+                found = max([e for e in exact if e[2] in free], default=(0, 0, None))[2]
+            else:  # something has changed: what is the same in another branch would mislead, the order doesn't
+                found = next((b for b in fits if b in free), None)
         if found is None:
             prints = e.prints or Prints(e.conditioning.compared)
             found = Branch(label, e.latents.batch, again, prints=prints, layout=e.conditioning.layout)
