@@ -68,6 +68,8 @@ EDITS = {
     "s2v": (official.s2v, official.s2v_inputs, {"context": [text(5, 12)]}, falling, "x", "t"),
     "avatar": (official_avatar.avatar, official_avatar.avatar_inputs, {"text_states": text(2, 5, 12)},
                lambda step: falling(step).repeat(2), "x", "t"),
+    "avatar, pooled": (official_avatar.avatar, official_avatar.avatar_inputs, {"text_states_2": text(2, 6)},
+                       lambda step: falling(step).repeat(2), "x", "t"),
     "lumina, by structure": (lambda: seeded(lambda: Lumina2Transformer2DModel(**LUMINA)), lumina,
                              {"encoder_hidden_states": text(1, 6, 8)}, of_1000),
     "pixart, by structure": (lambda: seeded(lambda: PixArtTransformer2DModel(**PIXART)), pixart,

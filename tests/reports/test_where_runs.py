@@ -66,7 +66,7 @@ def test_video_to_video_once_more_with_another_seed(method, shift, first):
 
 def test_image_to_video_with_the_same_picture_in_channels_of_its_own():
     """Five of nine channels never move and say nothing of where the others come from."""
-    model, picture = wan.build_image(), noise(3, 1, 5, *LATENT[2:])
+    model, picture = wan.build_image(), 8 * noise(3, 1, 5, *LATENT[2:])
     given = {k: v for k, v in wan.image(1).items() if k.startswith("encoder")}
     passes = [{**given, "see": lambda x: torch.cat([x, picture], dim=1)}]
     run = lambda seed, first, stop: sample(model, passes, noise(seed, *LATENT), first=first, stop=stop)  # noqa: E731
@@ -87,6 +87,19 @@ def test_a_second_pipeline_with_a_scheduler_of_its_own_on_the_same_transformer()
         later(3, strength=1.0, stop=9, scheduler=first.scheduler)(first.transformer)
         assert torch.equal(run(first.transformer), alone)
         assert len(handle.trace.runs) == 4
+
+
+def test_a_second_half_in_a_call_of_its_own_is_a_run():
+    """The latent and its timesteps go on; but the scheduler was set anew, as a pipeline does when it is called."""
+    pipe, texts = pipeline(small()), [prompt(1)]
+    run = lambda x, first, stop: sample(  # noqa: E731
+        pipe.transformer, texts, x, scheduler=pipe.scheduler, first=first, stop=stop
+    )
+    with synccache.cached(pipe, "interval") as handle:
+        half = run(noise(1, *LATENT), 0, 9)
+        again = run(half, 9, None)
+        assert bar(handle, 0) == "##..#..#." and bar(handle) == "#..#..#..##"
+    assert torch.equal(under(pipe, "interval", lambda: run(half, 9, None)), again)
 
 
 def test_a_run_that_broke_off_in_the_model_leaves_nothing():
