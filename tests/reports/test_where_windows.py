@@ -120,13 +120,16 @@ def test_windows_of_a_still_scene_in_video_to_video(first):
 def test_windows_with_a_timestep_for_each_frame():
     """Where rows move on by themselves, nothing tells how far the latent may have moved."""
     model, long, given = wan.build_skyreels(), noise(1, *LONG), {**prompt(1), "enable_diffusion_forcing": True}
-    with synccache.cached(model, "interval", steps=STEPS) as handle, torch.no_grad():
-        with pytest.warns(Notice, match=NOTICE):
-            for step in range(6):
-                time = torch.tensor([[0.0, *[900.0 - 50 * step] * 3]])
-                for start in (0, 4):
-                    part = long[:, :, start : start + SIZE] * (1 - 0.01 * step)
-                    call(model, part, time, {**given, "return_dict": False}, "hidden_states", "timestep")
+    with (
+        synccache.cached(model, "interval", steps=STEPS) as handle,
+        pytest.warns(Notice, match=NOTICE),
+        torch.no_grad(),
+    ):
+        for step in range(6):
+            time = torch.tensor([[0.0, *[900.0 - 50 * step] * 3]])
+            for start in (0, 4):
+                part = long[:, :, start : start + SIZE] * (1 - 0.01 * step)
+                call(model, part, time, {**given, "return_dict": False}, "hidden_states", "timestep")
     assert skipped(handle) == 0 and len(handle.trace.runs) == 1
 
 
