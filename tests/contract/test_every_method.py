@@ -217,13 +217,24 @@ def test_what_others_write_over_is_no_longer_needed(name):
     assert torch.isfinite(outs[0]).all() and torch.equal(*outs)
 
 
+def interrupt(index):
+    """A user presses the button after 12 of 20 steps."""
+    if index == 11:
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("before", ["another", "an interrupted one"])
 @pytest.mark.parametrize("name", SKIPPING)
-def test_the_second_run_is_as_if_it_were_the_first(name):
+def test_the_second_run_is_as_if_it_were_the_first(name, before):
     given = given_for(VIDEO, name, anatomy=anatomy_of(VIDEO))
     with synccache.cached(VIDEO, name, **given):
         first = VIDEO(seed=1)
     with synccache.cached(VIDEO, name, **given) as handle:
-        VIDEO(seed=0, shape=(2, 4, 3, 4, 4))
+        if before == "another":
+            VIDEO(seed=0, shape=(2, 4, 3, 4, 4))
+        else:
+            with pytest.raises(InterruptedError):
+                VIDEO(seed=0, on_step=interrupt)
         # The very first computed step sums block by block until it is known which hand over: the same to rounding.
         torch.testing.assert_close(VIDEO(seed=1), first, rtol=0, atol=1e-5)
         assert len(handle.trace.runs) == 2
