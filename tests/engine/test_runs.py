@@ -7,8 +7,8 @@ from calls import EVERY_3, Echo, X, cached, call, decisions, echo, listed, outpu
 import synccache
 from synccache import Method
 from synccache.forecasters import Lagrange, Reuse
-from synccache.gates import Interval, MaxGap, Never
-from synccache.scopes import Nothing, Segments
+from synccache.gates import Interval, MaxGap, Never, Threshold
+from synccache.scopes import Nothing, Segments, WholeStack
 from synccache.testing import AddModel, Pipeline, Video
 
 WATCH = Method(Never(), Nothing(), Reuse())
@@ -162,6 +162,16 @@ def test_heun_evaluates_a_step_twice():
             call(model, t, 1, X + number)
         assert seen(handle, "step", "evaluation", "branch") == [(0, 0, 0), (0, 1, 0), (1, 0, 0), (1, 1, 0)]
         assert decisions(handle) == "##.."
+
+
+def test_each_evaluation_of_a_step_is_decided_for_itself():
+    """The second one of step 1 is called with a latent four times as large."""
+    model = AddModel()
+    with cached(model, Method(Threshold(0.5), WholeStack(absorb=False), Reuse())) as handle:
+        for t, size in ((1000, 1), (1000, 1.01), (900, 1.02), (900, 4), (800, 4.01), (800, 4.02)):
+            call(model, t, 1, size * X)
+        assert seen(handle, "step", "evaluation") == [(step, second) for step in range(3) for second in (0, 1)]
+        assert decisions(handle) == "##.#.."
 
 
 def test_heun_with_two_branches():

@@ -11,8 +11,8 @@ import synccache
 from synccache import Method
 from synccache.engine.store.anchors import History
 from synccache.forecasters import ByPerson, Lagrange, Reuse
-from synccache.gates import Interval, Listed
-from synccache.scopes import Segments, WholeStack
+from synccache.gates import Interval, Listed, Never
+from synccache.scopes import Modules, Segments, WholeModel, WholeStack
 from synccache.testing import AddModel, Pipeline, Video, distance, s2v_inputs
 
 
@@ -111,15 +111,29 @@ def test_a_bfloat16_model():
         assert handle.trace.skipped() == 2
 
 
-def test_history_is_bounded_before_the_next_anchor_is_built():
+@pytest.mark.parametrize("scope", [WholeStack(absorb=False), WholeStack(), WholeModel(), Modules()])
+def test_an_anchor_goes_before_the_one_that_pushes_it_out_is_kept(scope):
+    """At no moment there are more than the forecaster wants, the one that is about to be stored included."""
+    model, held = Video(layers=2), {}
+
+    def look(stored):
+        held.setdefault(stored.region.id, []).append(handle.bytes)
+        return True
+
+    with cached(model, Method(Never(), scope, Lagrange(1))) as handle, torch.no_grad():
+        handle.on_store = look
+        for step in range(5):
+            model(torch.ones(1, 4, 2, 4, 4), torch.tensor([900.0 - step]), torch.ones(1, 8))
+        both, regions = handle.bytes, len(handle.regions)
+    first = next(iter(held.values()))
+    assert first == [0, both // 2, *[both - both // 2 // regions] * 3]
+
+
+def test_a_second_value_of_a_step_replaces_the_first():
     held = History(2)
-    for time in range(5):
-        held.make_room()
-        assert len(held.anchors) <= 1
-        held.push(time, torch.ones(1))
-    assert held.times == (4, 3)
-    held.push(4, torch.zeros(1))
-    assert held.times == (4, 3) and held.anchors[0].value == 0
+    for time, value in ((0, 0), (1, 1), (2, 2), (2, 3)):
+        held.push(time, torch.full((1,), float(value)))
+    assert held.times == (2, 1) and [float(a.value) for a in held.anchors] == [3, 1]
 
 
 def test_person_and_background_get_their_own_forecast():

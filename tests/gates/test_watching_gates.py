@@ -236,4 +236,4 @@ def test_a_model_without_a_time_embedding_is_refused():
     with pytest.raises(
         UnsupportedModel, match="decides by the time embedding, and AddBlock is called with none of temb"
     ):
-        run(AddModel(), "teacache", [(X, 1000, 1)], steps=10)
+        run(AddModel(), "teacache", [(X, 1000, 1), (X, 900, 1)], steps=10)

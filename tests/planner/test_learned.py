@@ -1,6 +1,7 @@
 """Profiles: learnt from one run, kept in a file, refused where they don't belong."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 import synccache
 from synccache import Anatomy, InputError
+from synccache.anatomies import find
 from synccache.methods import RECIPES
 from synccache.planner import learn_profile, learning
 from synccache.profiles import Profile, profile_name
@@ -143,7 +145,7 @@ def test_another_methods_profile_is_refused(profile, tmp_path):
 def test_another_models_profile_is_refused(profile):
     for other in (Video(layers=4), WanModel_S2V()):
         with pytest.raises(InputError, match="The profile was made for a model with"):
-            synccache.apply(other, "magcache", profile=profile)
+            synccache.apply(other, "magcache", profile=profile, anatomy=replace(find(other), observe=None))
     assert not profile.fits(Anatomy("video", tuple(Video().blocks)))
     guess = Anatomy("Video", tuple(Video(layers=2).blocks), observe=lambda visits: guess)
     profile.check(guess)  # what it is made of is seen on its first call

@@ -103,13 +103,13 @@ def test_a_second_half_in_a_call_of_its_own_is_a_run():
 
 
 def test_a_run_that_broke_off_in_the_model_leaves_nothing():
-    model, run = small(), later(2)
+    model, run, held = small(), later(2), [prompt(1)]  # which the caller goes on holding
     alone = under(model, "interval", lambda: run(model), steps=20)
     with synccache.cached(model, "interval", steps=20) as handle:
         for stop in (2, 5):
             hook = model.norm_out.register_forward_pre_hook(_fail_at(stop))
             with pytest.raises(KeyboardInterrupt):
-                later(1, strength=1.0)(model)
+                sample(model, held, noise(1, *LATENT))
             hook.remove()
             assert handle.bytes == 0
             assert torch.equal(run(model), alone)

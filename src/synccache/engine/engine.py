@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -161,9 +162,22 @@ class Engine:
                 self.sessions[key].clock.run = max(*others, 0) - 1
         return self.sessions[key]
 
+    def confirm(self, expert: Expert, found: Anatomy) -> None:
+        """One computed call has shown that an expert is made of what was guessed."""
+        now = expert.structure.anatomy
+        breaks = tuple(sorted({*now.breaks, *found.breaks}))
+        expert.structure.anatomy = replace(
+            now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
+        )
+        if expert.cut():
+            self._start_over(expert)
+
     def know(self, expert: Expert, anatomy: Anatomy) -> None:
         """One computed call has shown what an expert is made of."""
         expert.know(anatomy)
+        self._start_over(expert)
+
+    def _start_over(self, expert: Expert) -> None:
         for session in self.sessions.values():
             session.drop(expert=expert.index)
             session.gates.clear()  # a gate may have planned for the regions that there were

@@ -40,7 +40,7 @@ class State:
     def scale(self) -> float:
         """How large this run's errors are, in units of the recorded ones."""
         own, known = self.sums
-        return own / known if own > 0 and known > 0 else 1.0
+        return own / known if known > 0 and own / known > 1e-9 else 1.0
 
     def measured(self, step: Step, error: float | None) -> State:
         """After an error of this run was measured."""

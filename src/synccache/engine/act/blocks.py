@@ -88,7 +88,8 @@ def _in_order(call: Call, index: int) -> bool:
     if not call.expert.confused:
         call.expert.confused = True
         call.session.drop(expert=call.expert.index)
-        call.engine.notices.say("order", f"{text}Every step is computed. {advice}")
+        if call.expert.structure.anatomy.observe is None:  # else it was a guess, and this call shows what is right
+            call.engine.notices.say("order", f"{text}Every step is computed. {advice}")
     for capture in call.captures.values():
         capture.valid = False
     return False
@@ -109,6 +110,8 @@ def _enter(call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
     found = anatomy.signal(bound) if anatomy.signal is not None else next(
         (bound[n] for n in SIGNALS if isinstance(bound.get(n), Tensor)), None
     )  # fmt: skip
+    if found is None and anatomy.observe is not None:
+        return  # perhaps this is none of its blocks
     if found is None:
         raise UnsupportedModel(
             f"{call.engine.method.name} decides by the time embedding, and {cls.__name__} is called with none of "

@@ -116,7 +116,8 @@ def _finish(call: Call) -> None:
     if not call.begun and not structure.settled and (structure.settle() | expert.cut()):
         session.drop(expert=expert.index)
         session.gates.clear()  # a gate may have planned for the regions that there were
-    if call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
+    known = structure.anatomy.observe is None
+    if known and call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
         engine.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
     only_guided = call.decides and decision.fills and expert.guidance is not None and not expert.filled
     action = Action.FILL if call.begun or only_guided else Action.COMPUTE

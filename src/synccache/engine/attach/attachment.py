@@ -74,8 +74,8 @@ class Attachment:
         return telling(self.engine, branch=name, step=step, total=total, run=run)
 
     def _observe(self, expert: Expert, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-        """The first call: it is computed, and shows which blocks there are."""
-        self._unhook(expert)
+        """The first call: it is computed, and shows which blocks there are; where these are the ones that were guessed,
+        what it has stored is kept."""
         guess, known = expert.structure.anatomy, []
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -84,21 +84,23 @@ class Attachment:
             return output
 
         output = run_model(self.engine, expert, watched, args, kwargs)
-        self.engine.know(expert, known[0])
-        name = original_class(expert.model).__name__
-        if not known[0].blocks:
+        found, name = known[0], original_class(expert.model).__name__
+        if found.blocks == guess.blocks and not expert.confused:
+            self.engine.confirm(expert, found)
+        else:
+            self._unhook(expert)
+            self.engine.know(expert, found)
+            self._hook(expert)
+        if not found.blocks:
             self.engine.notices.say("structure", UNKNOWN.format(name))
-        elif known[0].uncovered:
-            self.engine.notices.say("uncovered", UNCOVERED.format(name, ", ".join(known[0].uncovered)))
-        self._hook(expert)
+        elif found.uncovered:
+            self.engine.notices.say("uncovered", UNCOVERED.format(name, ", ".join(found.uncovered)))
         return output
 
     # -- blocks and parts ----------------------------------------------------------------------------------------
 
     def _hook(self, expert: Expert) -> None:
         anatomy = expert.structure.anatomy
-        if anatomy.observe is not None:
-            return
         seats = seats_in(expert.model)
         hooks = self.blocks[expert.index] = []
         for index, block in enumerate(anatomy.blocks):
