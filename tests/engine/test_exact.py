@@ -1,14 +1,15 @@
 """Which path was taken, told by whole numbers: computed gives 44, filled in gives 41."""
 
 import torch
-from calls import cached
+from calls import cached, decisions
 
 import synccache
 from synccache import Method
+from synccache.core.types import Watch
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Listed, Never
 from synccache.scopes import Nothing, Segments, WholeStack
-from synccache.testing import AddModel
+from synccache.testing import AddModel, Look, Watching
 
 X = torch.full((1, 2, 3), 20.0)
 
@@ -104,3 +105,23 @@ def test_one_region_computed_and_another_filled():
         call(model, 1000, 3.5)
         assert call(model, 900, 4).unique().tolist() == [20 + 3 * 3.5 + 3 * 4]
         assert [b.calls for b in model.blocks] == [1, 1, 2]
+
+
+def test_a_gate_looks_back_at_the_step_before_and_at_computed_ones():
+    """At the step before whatever that did; at the last computed steps, newest first."""
+    model, shown = AddModel(), []
+
+    def show(seen):
+        tap = seen.tap("probe")
+        value = lambda tensor: None if tensor is None else float(tensor.flatten()[0])  # noqa: E731
+        shown.append((value(tap.now), value(tap.before), [value(c) for c in tap.computed]))
+
+    look = Look(show, watches={"probe": Watch(before=True, computed=2)})
+    method = Method(Watching(frozenset({0, 2, 3}), look), WholeStack(absorb=False), Reuse())
+    with cached(model, method) as handle:
+        for step in range(6):
+            call(model, 1000 - step, 1, X + step)  # the first block adds 1
+        assert decisions(handle) == "#.##.."
+    assert shown == [
+        (21, None, []), (22, 21, [21]), (23, 22, [21]), (24, 23, [23, 21]), (25, 24, [24, 23]), (26, 25, [24, 23])
+    ]  # fmt: skip
