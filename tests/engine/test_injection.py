@@ -148,15 +148,22 @@ def test_a_site_that_the_anatomy_forgot_is_noticed_and_never_absorbed(recording)
 
 @pytest.mark.parametrize("recording", RECORDING)
 def test_injection_that_begins_later_is_never_absorbed(recording):
-    """The first call has no audio, so no site is found; the sum over blocks leaves the later audio out all the same."""
+    """The first calls have no audio, so no site is found; what is stored leaves the later audio out all the same.
+
+    Under inference mode nothing tells of the sites then either: one segment spans them, and its audio hears a picture
+    that is a little off.
+    """
     model, inputs = UnknownS2V().eval(), s2v_inputs()
+    anatomy = Anatomy("late", tuple(model.blocks), timestep="t", latent="x", live=("audio_input",))
     with recording():
         true = call(model, 500, inputs, audio_input=inputs.audio_input + 1)
         stale = call(model, 500, inputs)
-        with synccache.cached(model, FIRST) as handle:
+        with synccache.cached(model, FIRST, anatomy=anatomy) as handle:
             call(model, 1000, inputs, audio_input=None), call(model, 999, inputs, audio_input=None)
             assert handle.anatomy.sites == ()
             handle.reset()
             runs = [call(model, 500 - i * 1e-3, inputs, audio_input=inputs.audio_input + (i > 1)) for i in range(3)]
-            computed = handle.trace.decisions()[2] == "computed"
-    assert distance(runs[2], true) < (1e-5 if computed else 0.5 * distance(stale, true))
+            assert handle.trace.decisions()[::2] == ["computed", "skipped"]
+    assert distance(runs[0], stale) == 0
+    assert distance(runs[1], stale) < (1e-5 if recording is torch.no_grad else 0.2 * distance(stale, true))
+    assert distance(runs[2], true) < 0.4 * distance(stale, true)
