@@ -154,6 +154,19 @@ def test_the_step_at_which_the_conditioning_changes_is_computed(split):
         assert len(handle.trace) == (28 if split else 14) and len(handle.trace.runs) == 1
 
 
+@pytest.mark.parametrize("name", ["motion_exp", "motion_pose", "fps", "face_mask", "ref_latents"])
+def test_what_does_not_enter_between_the_blocks_has_its_step_computed_when_it_changes(name):
+    """Audio alone does: others are in the time embedding or among the tokens, where no block shows them."""
+    model, inputs = avatar(), avatar_inputs()
+    changed = {name: inputs[name] + 1}
+    plain = call(model, 499.999, inputs, **changed)
+    assert distance(call(model, 499.999, inputs), plain) > 0.01
+    with attached(model, FIRST) as handle:
+        call(model, 500, inputs)
+        assert torch.equal(call(model, 499.999, inputs, **changed), plain)
+        assert handle.trace.decisions() == ["computed", "computed"]
+
+
 def test_its_own_cache_is_off_while_ours_is_attached_and_back_afterwards():
     model, inputs, ran = avatar(), avatar_inputs(), []
     for block in [*model.double_blocks, *model.single_blocks]:

@@ -65,7 +65,8 @@ class Anatomy:
         mask: gives a person mask [B, T or 1, h, w], values in 0..1, from the forward's bound arguments; used where the
             user gave none.
         live: arguments that enter between the blocks only, as audio does: live on every step, so that another value on
-            a skipped step is followed. Which others reach the blocks is seen at the first block.
+            a skipped step is followed. Where some are named, others that change have their step computed; where none
+            are, what the first block is called with tells.
         forced: ``{argument: value}`` that the forward gets while a cache is attached, whatever its caller says: to
             switch off a cache of the model's own.
         group: gives the process group whose ranks share a sample of this model at present, where the model itself does

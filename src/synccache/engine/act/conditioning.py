@@ -63,7 +63,9 @@ def _enters_between(call: Call, names: frozenset[str]) -> bool:
     and ControlNets' residuals. Else it is in the time embedding, or joins the stream later on."""
     if any(PROMPT.search(n) or "guidance" in n or n.endswith("_ids") for n in names):
         return False
-    return call.expert.structure.anatomy.sites != () or all("control" in n for n in names)
+    anatomy = call.expert.structure.anatomy
+    unsaid = anatomy.sites != () and not anatomy.live  # where it is said what enters between, nothing else does
+    return unsaid or all("control" in n for n in names)
 
 
 def _open(call: Call) -> frozenset[str]:

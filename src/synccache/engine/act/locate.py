@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...core.method import Method
+from ...core.notices import Notices
 from ...core.types import Step, innermost
 from ..place.clock import Branch, Evidence
 from ..store.session import Session
@@ -86,7 +87,7 @@ ADVICE = {
 }
 
 
-def end_run(method: Method, session: Session, notices: object) -> None:
+def end_run(method: Method, session: Session, notices: Notices) -> None:
     """Say once why a run that could have skipped did not, or why there are nothing but beginnings of runs."""
     steps = sum(session.reasons.values())
     cut_short = session.total is not None and steps < session.total  # in its warm-up, perhaps
@@ -105,7 +106,7 @@ def end_run(method: Method, session: Session, notices: object) -> None:
     if (reason == "warm-up" and cut_short) or (reason == "nothing to compare with" and count <= 2):  # as must be
         return
     at = f"; the reason at {count} of them: {reason}" if count else ""
-    notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")  # type: ignore[attr-defined]
+    notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")
 
 
 def is_conditional(one: Branch, other: Branch) -> bool | None:

@@ -41,8 +41,8 @@ class Conditioning:
     """The arguments of one call by name: their tensors, and plain values (numbers, flags, words).
 
     Attributes:
-        numbers: names of those that are a number, or one for each sample: they may move with the timestep, all but the
-            guidance scale that a model is told.
+        numbers: names of those that are a number, or one for each sample: they may move with the timestep, all but
+            whole numbers (frames a second) and the guidance scale that a model is told.
     """
 
     def __init__(self, arguments: Mapping[str, Any], leave_out: Collection[str], samples: int = 1) -> None:
@@ -54,7 +54,8 @@ class Conditioning:
                 continue
             if isinstance(value, Tensor):
                 self.tensors[name] = [value]
-                if value.ndim < 2 and value.numel() <= samples and "guidance" not in name:
+                amount = value.is_floating_point() and "guidance" not in name
+                if amount and value.ndim < 2 and value.numel() <= samples:
                     self.numbers.add(name)
             elif isinstance(value, bool | int | float | str):
                 self.plain[name] = value
