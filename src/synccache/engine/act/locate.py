@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...core.method import Method
 from ...core.notices import Notices
 from ...core.types import Step, innermost
-from ..place.clock import Branch, Evidence
+from ..place.branch import Branch
+from ..place.clock import Evidence
 from ..store.session import Session
 from .call import Call
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...core.form import Form
 from ...core.types import Region
-from ..place.clock import Branch
+from ..place.branch import Branch
 from .call import Call
 from .locate import is_conditional
 from .values import keep_output, recall_output

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ...core.types import Decision, Region, Step, Tap, Watch
-from ..place.clock import Branch, Clock
+from ..place.branch import Branch
+from ..place.clock import Clock
 from ..place.conditioning import Mark
 from ..place.schedule import Time
 from .anchors import History
