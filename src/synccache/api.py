@@ -18,6 +18,7 @@ from .core.method import Method
 from .engine.engine import Engine
 from .errors import InputError
 from .handle import Handle, handle_of
+from .methods.defaults import default_for
 from .methods.recipe import Recipe
 from .profiles import build, load_settings, save_settings
 from .profiles.saving import refuse_to_save
@@ -37,12 +38,15 @@ def apply(
 
     Args:
         target: a pipeline, or a transformer (an ``nn.Module``). See ``targets.transformers_of``.
-        method: a name from ``methods()``, or two joined (``"synccache+hicache"``); by default ``"synccache"``.
+        method: a name from ``methods()``, or two joined (``"synccache+hicache"``). By default ``"synccache"``; with
+            ``speed``, the one that was measured best on this model (``docs/methods.md``).
         given: settings of the method. These matter most:
 
+            - ``speed``: how many times faster denoising is to be: 3, or ``"quality"`` (2), ``"balanced"`` (3),
+              ``"fast"`` (4). The number of computed steps follows from what a skipped step costs, which is timed.
             - ``mask``: where the person is. A picture file, a PIL image, an array or a tensor (see ``Handle.mask``).
-            - ``threshold``: how much may change before a step is computed. Higher is faster.
-            - ``computed_steps``: instead of a threshold, how many steps of a run to compute.
+            - ``threshold``: instead of a speed, how much may change before a step is computed. Higher is faster.
+            - ``computed_steps``: instead of either, how many steps of a run to compute.
             - ``steps``: how many steps a run has, where the pipeline has no scheduler that tells.
             - ``cache_ratio``: which part of the residuals to keep, over 0 and up to 1. Lower takes less memory.
             - ``profile``: what ``learn_profile`` made, or its file.
@@ -65,7 +69,7 @@ def apply(
         Conflict: another cache, or a whole-model compile, is on the model.
 
     Example:
-        >>> handle = synccache.apply(pipe, "synccache", threshold=0.12, mask="person.png")
+        >>> handle = synccache.apply(pipe, speed=3, mask="person.png")
         >>> video = pipe(image=portrait, audio=speech)
         >>> handle.remove()
     """
@@ -74,17 +78,18 @@ def apply(
         name, saved = load_settings(settings)
         method = name if method is None else method
         given = {**saved, **given} if method == name else given
-    method = "synccache" if method is None else method
     pipeline = None if models[0] is target else target
     for model in models:
         refuse_if_occupied(model, pipeline)
     known = _anatomies(anatomy, models)
+    if method is None:
+        method = "synccache" if given.get("speed") is None else default_for(known[0].name).method
     scheduler = getattr(pipeline, "scheduler", None)
     built = build(method, given, known[0], None if scheduler is None else type(scheduler).__name__)
     s = built.settings
     engine = Engine(
         built.method, models, known,
-        pipeline=pipeline, plan=built.plan, steps=s["steps"], shared=s["branches"] == "shared",
+        pipeline=pipeline, plan=built.plan, pace=built.pace, steps=s["steps"], shared=s["branches"] == "shared",
         storage_dtype=s["storage_dtype"], storage_device=s["storage_device"], group=s["group"],
     )  # fmt: skip
     save = refuse_to_save if isinstance(method, Method) else save_settings

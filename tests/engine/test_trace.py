@@ -98,7 +98,7 @@ def test_ranks_add_numerators_and_denominators_over_the_given_group_only(monkeyp
     sums = torch.tensor([[1.0, 2.0]])
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
-    assert agree(sums) is sums and asked == []  # independent requests are never mixed
+    assert agree(sums, None) is sums and asked == []  # independent requests are never mixed
     assert agree(sums, "mine").tolist() == [[4, 8]] and asked == ["mine"]
     assert agree(sums, "world").tolist() == [[4, 8]] and asked == ["mine", None]
     assert sums.tolist() == [[1, 2]]

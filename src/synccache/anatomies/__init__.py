@@ -21,11 +21,13 @@ from . import (
     skyreels,
     wan,
     wan_animate,
+    wan_official,
     wan_s2v,
     z_image,
 )
 
-OWN = (portrait, comfy, hunyuan_avatar, wan_s2v)  # ComfyUI first: its S2V class has the official one's name
+# ComfyUI first: its S2V class has the official one's name.
+OWN = (portrait, comfy, hunyuan_avatar, wan_s2v, wan_official)
 VIDEO = (wan, wan_animate, skyreels, hunyuan_video, ltx, cogvideox, mochi, cosmos)
 IMAGE = (flux, qwen_image, sd3, z_image)
 FAMILIES = (*OWN, *VIDEO, *IMAGE)

@@ -54,6 +54,19 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _run(arguments: Sequence[str]) -> int:
+    """``synccache run``: from here on this process is the script's own."""
+    from .. import launch
+
+    try:
+        options = launch.read_options(arguments)
+        launch.check(options)
+    except SynccacheError as error:
+        note(f"error: {error}")
+        return 2
+    return launch.run(options)
+
+
 def _end(number: int, _: object) -> None:
     """On SIGTERM: end as after an exception, so that nothing half-written is left."""
     raise SystemExit(128 + number)
@@ -61,10 +74,12 @@ def _end(number: int, _: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for what the user should change, 130 after Ctrl-C."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if args[:1] == ["run"]:
+        return _run(args[1:])
     keep_freed_memory()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _end)
-    args = list(sys.argv[1:] if arguments is None else arguments)
     wanted = args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS
     with warnings.catch_warnings():
         show_warnings_plainly()

@@ -19,12 +19,14 @@ from ..core.form import Form
 from ..core.mask import TokenMask
 from ..core.method import Method
 from ..core.notices import Notices
+from ..core.pace import Pace
 from ..core.types import Region, Stored, innermost
 from ..errors import InputError, UnsupportedModel
 from .attach.structure import Structure
 from .place.schedule import Schedule, schedule_of, timesteps_of
 from .place.told import Told
 from .store.session import Session
+from .timing import Timing
 
 
 class Expert:
@@ -93,6 +95,7 @@ class Engine:
         models, anatomies: the transformers, one per expert, and what they are made of.
         pipeline: what they belong to; only its ``scheduler`` is read.
         plan: given to the scope.
+        pace: the wanted speed-up; what a skipped step costs is timed for it.
         steps: the length of a run.
         shared: one decision for all guidance branches, or one each.
         storage_dtype, storage_device: of anchors; None: as the stream.
@@ -101,6 +104,7 @@ class Engine:
     Attributes:
         reads: how often numbers were brought to the host.
         ran: number of steps of the last run whose length nobody told.
+        timing: seconds in the transformer.
     """
 
     def __init__(
@@ -111,6 +115,7 @@ class Engine:
         *,
         pipeline: Any = None,
         plan: Any = None,
+        pace: Pace | None = None,
         steps: int | None = None,
         shared: bool = True,
         storage_dtype: torch.dtype | None = None,
@@ -128,6 +133,7 @@ class Engine:
         self.sessions: dict[tuple[Hashable, Hashable], Session] = {}
         self.mask = TokenMask(None)
         self.paused = 0
+        self.pace, self.timing = pace, Timing()
         self.reads = 0
         self.ran: int | None = None
         self.on_record: Callable[..., None] | None = None

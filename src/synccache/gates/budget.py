@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core.pace import Pace, steps_of
 from ..core.types import Action, Decision, Gate, Run, Seen, Step
 from .even import protected_ends, spread, stretched
 from .listed import Listed
@@ -18,7 +19,7 @@ class State:
 
     Attributes:
         gate, inner: what chooses the steps, and its state.
-        total: the run's length.
+        total: the run's length; ``wanted``: how many of its steps to compute.
         first, last: how many steps at its ends are computed whatever the gate says.
         known: recorded errors of a run of that length; empty: there are none.
         sums: this run's errors so far, and the recorded ones of the same steps, added up.
@@ -29,6 +30,7 @@ class State:
     gate: Gate
     inner: Any
     total: int
+    wanted: int
     first: int
     last: int
     known: tuple[float | None, ...] = ()
@@ -64,38 +66,55 @@ class Budget:
     Without ``errors`` it computes the warm-up (at most a third of the number), the last steps, and the others at even
     distances in between.
 
+    With a ``Pace`` the number follows from the run's length and from what a skipped step costs. Where that turns out to
+    be another while the run is under way, the rest of it is planned anew.
+
     A run whose length nobody tells is computed in full. Second evaluations of a step (Heun) do as the step did and
     don't count. Wrap it around the other wrappers: what is forced from outside, it can't reserve.
 
     Args:
         gate: with a ``Threshold`` inside.
-        computed_steps: how many steps of a run to compute.
+        computed_steps: how many steps of a run to compute, or the pace that it is to have.
         errors: of each step of a recorded run; for a run of another length they are ``stretched``.
     """
 
     gate: Gate
-    computed_steps: int
+    computed_steps: int | Pace
     errors: tuple[float | None, ...] | None = None
     needs_length = True
 
     def init(self, run: Run) -> State | None:
         if run.total is None:
             return None
-        wanted = min(self.computed_steps, run.total)
+        wanted = min(steps_of(self.computed_steps, run.total), run.total)
         first, last = protected_ends(self.gate, run.total, wanted)
         if self.errors is None or len(self.errors) < 2:
             first = min(first, max(1, wanted // 3))  # or else few steps would be left for the rest of the run
             gate: Gate = Listed(frozenset(spread(run.total, wanted, first, last)))
-            return State(gate, gate.init(run), run.total, first, last)
+            return State(gate, gate.init(run), run.total, wanted, first, last)
         known = stretched(self.errors, run.total)
         gate = with_threshold(self.gate, threshold_for(self.gate, known, wanted))
-        return State(gate, gate.init(run), run.total, first, last, known)
+        return State(gate, gate.init(run), run.total, wanted, first, last, known)
+
+    def _replanned(self, state: State, index: int) -> State:
+        """The same run from step ``index`` on, where its pace now wants another number of steps."""
+        wanted = steps_of(self.computed_steps, state.total)
+        if wanted == state.wanted or state.done[0] >= index:
+            return state
+        if state.known:
+            gate = with_threshold(self.gate, threshold_for(self.gate, state.known, wanted))
+        else:
+            left = max(0, wanted - state.computed)
+            rest = spread(state.total - index, left, max(0, state.first - index), min(state.last, left))
+            gate = Listed(frozenset(index + step for step in rest))
+        return replace(state, gate=gate, wanted=wanted)
 
     def decide(self, state: State | None, step: Step, seen: Seen) -> tuple[Decision, State | None]:
         if state is None:
             return Decision(Action.COMPUTE, "length unknown", seen.error), None
         if state.done[0] < 0 < step.index:  # begun within a run, whose length or parts weren't known so far
             state = replace(state, computed=step.index)
+        state = self._replanned(state, step.index)
         state = state.measured(step, seen.error)
         decision, inner = state.gate.decide(state.inner, step, scaled(seen, state.scale))
         total = None if decision.total is None else decision.total * state.scale
@@ -116,7 +135,7 @@ class Budget:
 
     def _bound(self, state: State, step: Step) -> tuple[Action | None, str]:
         """What this step has to do, and why; None where the gate may choose."""
-        left, to_compute = state.total - step.index, self.computed_steps - state.computed
+        left, to_compute = state.total - step.index, state.wanted - state.computed
         if step.evaluation and state.done[0] == step.index:
             return state.done[1], "second evaluation"
         if to_compute <= 0:

@@ -10,6 +10,7 @@ Defaults: 12 steps, as many as ``synccache`` computes of 40 on the portrait mode
 """
 
 from ..core.method import Method
+from ..core.pace import steps_of
 from ..errors import InputError
 from ..forecasters import Reuse
 from ..gates import Never
@@ -37,7 +38,9 @@ def _shorter(s: Settings) -> Fewer | Picked:
     if s["profile"] is None:
         return Fewer(s["computed_steps"])
     gram = learned(s, "fewer-steps", "gram", "the inner products of the outputs")
-    return Picked(best_schedule(gram, line_or_reuse(s["order"]), s["computed_steps"]), len(gram))
+    return Picked(
+        best_schedule(gram, line_or_reuse(s["order"]), steps_of(s["computed_steps"], len(gram), 0.0)), len(gram)
+    )
 
 
 RECIPE = Recipe(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..core.pace import steps_of
 from ..core.types import Forecaster
 from ..forecasters import Lagrange, Reuse
 from ..gates.schedules import best_schedule, can_be_searched_for
@@ -37,16 +38,25 @@ def line_or_reuse(order: int) -> Forecaster:
 
 
 def best_listed(
-    s: Settings, method: str, forecaster: Forecaster, gram: Tensor, costs: Tensor | None = None
+    s: Settings,
+    method: str,
+    forecaster: Forecaster,
+    gram: Tensor,
+    costs: Tensor | None = None,
+    skipped_cost: float | None = None,
 ) -> ListedFor:
     """A list of the ``computed_steps`` steps from which ``forecaster`` fills in the others best (``best_schedule``).
 
     In a composed method another forecaster (``s["forecaster"]``) fills them in. The search is for that one, where it
     can be searched for.
+
+    Args:
+        skipped_cost: of a skipped step, in computed ones, where the number of steps is to give a speed-up.
     """
     other = s.get("forecaster")
     forecaster = other if other is not None and can_be_searched_for(other) else forecaster
-    found = best_schedule(gram, forecaster, s["computed_steps"], costs)
+    computed = steps_of(s["computed_steps"], len(gram), skipped_cost)
+    found = best_schedule(gram, forecaster, computed, costs)
     return ListedFor(frozenset(found), steps=len(gram), method=method, timesteps=s["profile"].timesteps)
 
 

@@ -25,7 +25,7 @@ from .recipe import Recipe, Settings, protected
 def build(s: Settings) -> Method:
     forecaster = line_or_reuse(s["order"])
     gram = learned(s, "searched", "gram", "the inner products of the outputs")
-    gate = best_listed(s, "searched", forecaster, gram)
+    gate = best_listed(s, "searched", forecaster, gram, skipped_cost=0.0)
     return Method(protected(gate, s), WholeModel(), forecaster, "searched")
 
 

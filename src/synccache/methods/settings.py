@@ -12,7 +12,8 @@ from .values import check, read
 
 # Taken by the engine, so by every method.
 COMMON: dict[str, Any] = {
-    "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None, "mask": None,
+    "speed": None, "steps": None, "branches": "shared", "storage_dtype": None, "storage_device": None, "group": None,
+    "mask": None,
 }  # fmt: skip
 
 # The parts that a setting is about: when, where or how. In a composed method the recipe that lends this part has it.
@@ -45,6 +46,9 @@ AXES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+# What each says how many steps are computed, so that none goes with another.
+COUNTING = ("speed", "computed_steps", "threshold", "schedule", "interval")
+
 # Settings that say the same as the profile of a method that learns.
 PROFILED = ("blocks", "coefficients", "ratios")
 
@@ -71,6 +75,9 @@ def complete(
         check(name, value)
     if given.get("threshold") is not None and given.get("computed_steps") is not None:
         raise InputError("Give threshold or computed_steps, not both: the one is found from the other.")
+    for name in COUNTING[1:]:
+        if "speed" in given and name in given:
+            raise InputError(f"Give speed or {name}, not both: each says how many steps are computed.")
     replaced = [n for n in PROFILED if n in recipe.settings and "profile" in given and recipe.learn is not None]
     for name in replaced:
         if name in given:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..core.pace import speed_of
 from ..errors import InputError
 
 # What the first block may be called with that tells how far the model has moved on.
@@ -97,6 +98,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 def check(name: str, value: Any) -> None:
     """Raise InputError unless ``value`` (None: not set) may stand under ``name``."""
+    if name == "speed" and value is not None:
+        speed_of(value)
     if value is None or name not in _RULES:
         return
     accepts, wanted = _RULES[name]

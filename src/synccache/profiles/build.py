@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import methods
 from ..core.anatomy import Anatomy
 from ..core.method import Method
+from ..core.pace import Pace, skipped_cost, speed_of
+from ..core.types import innermost
 from ..errors import InputError
+from ..gates import Budget
 from ..methods.names import is_composed
 from ..methods.settings import COMMON, unknown
 from ..methods.values import check
@@ -23,6 +26,7 @@ class Built:
     """A method for one model.
 
     Attributes:
+        pace: the wanted speed-up, if there is one.
         plan: of the segments to merge; None: there is none.
         settings: complete, the engine's included; ``plan`` and ``profile`` as the user gave them.
     """
@@ -30,6 +34,7 @@ class Built:
     method: Method
     plan: Plan | None
     settings: Mapping[str, Any]
+    pace: Pace | None = None
 
 
 def build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, scheduler: str | None) -> Built:
@@ -58,7 +63,24 @@ def build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, sche
         found = chosen_profiles(profiles, recipe.name, anatomy, scheduler)
         settings, found = agreed(recipe.name, settings, given, found)
         settings["profile"] = found if is_composed(recipe.name) else next(iter(found), None)
-    return Built(recipe.build(settings), plan, {**settings, **as_given})
+    if settings["speed"] is None:
+        return Built(recipe.build(settings), plan, {**settings, **as_given})
+    pace = Pace(speed_of(settings["speed"]), skipped_cost(len(anatomy.blocks), len(anatomy.sites or ())))
+    counted = "computed_steps" in settings
+    off: dict[str, Any] = {name: None for name in ("threshold", "computed_steps") if name in settings}
+    paced = recipe.build({**settings, **off, **({"computed_steps": pace} if counted else {})})
+    return Built(paced if counted else _paced(paced, pace), plan, {**settings, **off, **as_given}, pace)
+
+
+def _paced(method: Method, pace: Pace) -> Method:
+    """``method`` on as many evenly spread steps as the pace takes.
+
+    Raises:
+        InputError: it skips no step.
+    """
+    if not innermost(method.gate).skips:
+        raise InputError(f"The method {method.name!r} skips no step, so it can't be given a speed. Choose another one.")
+    return replace(method, gate=Budget(method.gate, pace))
 
 
 def _by_hand(method: Method, given: Mapping[str, Any], anatomy: Anatomy, scheduler: str | None) -> Built:
@@ -69,4 +91,8 @@ def _by_hand(method: Method, given: Mapping[str, Any], anatomy: Anatomy, schedul
             raise InputError(unknown("setting", name, valid, "beside a composed Method"))
         check(name, value)
     plans = opened(given.get("plan"))
-    return Built(method, chosen_plan(plans, anatomy, scheduler) if plans else None, {**valid, **given})
+    plan = chosen_plan(plans, anatomy, scheduler) if plans else None
+    if given.get("speed") is None:
+        return Built(method, plan, {**valid, **given})
+    pace = Pace(speed_of(given["speed"]), skipped_cost(len(anatomy.blocks), len(anatomy.sites or ())))
+    return Built(_paced(method, pace), plan, {**valid, **given}, pace)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ..errors import InputError
+
+
+class Number(Protocol):
+    """A number of steps that follows from that of the run."""
+
+    def steps(self, total: int, cost: float | None = None) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -17,14 +23,14 @@ class Fewer:
     """As many steps as asked for here, where the scheduler itself puts them.
 
     Args:
-        steps: their number; a run that is asked for fewer keeps its own.
+        steps: their number, or what it follows from; a run that is asked for fewer keeps its own.
     """
 
-    steps: int
+    steps: int | Number
 
     def length(self, asked: int) -> int:
         """Steps of a run that is asked for ``asked``."""
-        return min(self.steps, asked)
+        return min(self.steps if isinstance(self.steps, int) else self.steps.steps(asked, 0.0), asked)
 
     def set_timesteps(self, scheduler: Any, original: Any, bound: inspect.BoundArguments) -> None:
         """Call ``original``, the scheduler's own, for fewer steps than ``bound`` says."""

@@ -73,6 +73,8 @@ class Call:
         self.latest = -1
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
+        self.device = self.latents.tensors[0].device
+        self.mark = engine.timing.start(self.device)
         self._wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
 
     @property

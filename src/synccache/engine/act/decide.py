@@ -14,7 +14,7 @@ from .call import Call
 from .conditioning import has_changed
 from .locate import locate
 from .passes import guidance_id, is_told
-from .ranks import agree
+from .ranks import agree, group_for
 from .tokens import video_tokens
 
 IDLE = (
@@ -139,9 +139,7 @@ def _look(call: Call) -> Seen:
     if measured is None:
         call.bring()
         return seen
-    told = call.expert.structure.anatomy.group
-    group = told() if engine.group is None and told is not None else engine.group
-    measured = agree(measured, group, call.expert.model).float()
+    measured = agree(measured, group_for(call)).float()
     found: list[tuple[float, ...]] = []
     call.want(measured, lambda values: found.extend(_quotients(values, measured)))
     call.bring()

@@ -8,22 +8,32 @@ import torch
 from torch import Tensor, nn
 
 
-def agree(sums: Tensor, group: Any = None, model: nn.Module | None = None) -> Tensor:
+def agree(sums: Tensor, group: Any) -> Tensor:
     """Add numerators and denominators [B, 2] over the ranks that share one sample.
 
     Args:
-        group: a process group, or ``"world"`` for all ranks; None: the one that ``model`` tells of. Where it tells of
-            none this rank decides alone, since independent data-parallel requests must never be mixed.
+        group: a process group, or ``"world"`` for all ranks. With None this rank decides alone, since independent
+            data-parallel requests must never be mixed.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return sums
-    if group is None and model is not None:
-        group = group_of(model)
     if group is None:
         return sums
     total = sums.clone()
     torch.distributed.all_reduce(total, group=None if group == "world" else group)
     return total
+
+
+def several_processes() -> bool:
+    begun = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return begun and torch.distributed.get_world_size() > 1
+
+
+def group_for(call: Any) -> Any:
+    """The process group that the decision of ``call`` is agreed on in; None: this rank decides alone."""
+    if not several_processes():
+        return None
+    engine, told = call.engine, call.expert.structure.anatomy.group
+    group = told() if engine.group is None and told is not None else engine.group
+    return group_of(call.expert.model) if group is None else group
 
 
 def group_of(model: nn.Module) -> Any:

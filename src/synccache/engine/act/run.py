@@ -15,6 +15,7 @@ from .blocks import close_captures, run_block
 from .call import Call
 from .decide import decide, decides_before
 from .locate import end_run, locate
+from .pacing import note_time
 from .parts import run_part
 from .passes import fill_pass, keep_pass
 from .values import keep_output, recall_output
@@ -128,7 +129,9 @@ def _finish(call: Call) -> None:
         seconds=time.perf_counter() - call.started, bytes=engine.bytes, probe_bytes=engine.kept_bytes,
         window=session.window,
     )  # fmt: skip
-    if session.total is not None and place.step >= session.total - 1 and session.clock.complete:
+    ends = session.total is not None and place.step >= session.total - 1 and session.clock.complete
+    note_time(call, action is Action.FILL, ends)
+    if ends:
         end_run(engine.method, session, engine.notices)
         session.reasons.clear()
         session.free()

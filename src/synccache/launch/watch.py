@@ -1,0 +1,144 @@
+"""Waiting for transformers to be called, and attaching a method to each before its first call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from ..anatomies import FAMILIES
+from ..anatomies.generic import LATENTS, TIMESTEPS
+from ..api import apply
+from ..core.anatomy import argument_names, original_class
+from ..engine.attach.hook import StandIn
+from ..engine.timing import Timing
+from ..errors import SynccacheError
+from ..handle import Handle, handle_of
+from ..trace import Trace
+from .caller import Loop, siblings
+from .options import Options
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What is kept of a handle, so that a script that lets go of a model frees it.
+
+    Attributes:
+        models: class names of the transformers, one for each expert.
+        pace: the wanted speed-up, or None.
+    """
+
+    method: str
+    models: tuple[str, ...]
+    trace: Trace
+    timing: Timing
+    speed: float | None
+
+
+class Watch:
+    """Attaches a method to each transformer that is called while this is on.
+
+    A module that takes a timestep is met at its first call, wherever it was made: by then its weights are loaded, it
+    has been sharded or moved, and the loop that calls it can be seen. It is attached to if its class is known.
+
+    Attributes:
+        attached: what was attached to, in that order.
+        unknown: class names of what was called with a timestep and a latent, and isn't known.
+        refused: why a known one was not attached to, by class name.
+    """
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self.options, self.say = options, say
+        self.attached: list[Attached] = []
+        self.unknown: list[str] = []
+        self.refused: dict[str, str] = {}
+        self._hook: Any = None
+        self._inside = threading.local()
+
+    def start(self) -> None:
+        """Look at modules from now on, as they are made."""
+        self._hook = register_module_module_registration_hook(self._made)
+
+    def stop(self) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _made(self, module: Any, name: str, child: nn.Module | None) -> None:
+        cls: Any = type(module)
+        if _takes_time(cls) and not isinstance(module.__dict__.get("_call_impl"), FirstCall):
+            FirstCall(module, self)
+
+    def meet(self, module: nn.Module) -> None:
+        """Attach to ``module``, and to the other experts of its pipeline, if there is something to attach to."""
+        if handle_of(module) is not None or getattr(self._inside, "call", False):
+            return
+        name = original_class(module).__name__
+        if not self._is_wanted(module):
+            if (
+                set(LATENTS) & set(argument_names(original_class(module)))
+                and name not in self.unknown
+                and _has_blocks(module)
+            ):
+                self.unknown.append(name)
+            return
+        models = [m for m in siblings(module) if m is module or self._is_wanted(m)]
+        try:
+            handle = apply(Loop(models), self.options.method, **self.options.settings)
+        except SynccacheError as error:
+            if name not in self.refused:
+                self.refused[name] = str(error)
+                self.say(f"not attached to {name}: {error}")
+            return
+        self.attached.append(_kept(handle))
+        names = ", ".join(dict.fromkeys(self.attached[-1].models))
+        several = f" (its {len(models)} experts)" if len(models) > 1 else ""
+        self.say(f"{handle.method.name} attached to {names}{several}")
+
+    def _is_wanted(self, module: nn.Module) -> bool:
+        included = original_class(module).__name__ in self.options.include
+        return included or any(family.recognise(module) is not None for family in FAMILIES)
+
+    def first(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The first call of ``module``: meet it, then call it; what it calls itself is its own."""
+        self.meet(module)
+        before, self._inside.call = getattr(self._inside, "call", False), handle_of(module) is not None
+        try:
+            return module._call_impl(*args, **kwargs)
+        finally:
+            self._inside.call = before
+
+
+class FirstCall(StandIn):
+    """Stands before a module until it is called for the first time."""
+
+    def __init__(self, module: nn.Module, watch: Watch) -> None:
+        super().__init__(module)
+        self.watch = watch
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.module.__dict__.get(self.name) is not self or torch.compiler.is_compiling():
+            return self.own(*args, **kwargs)
+        self.remove()
+        return self.watch.first(self.module, args, kwargs)
+
+
+@lru_cache(maxsize=4096)
+def _takes_time(cls: Any) -> bool:
+    return cls.forward is not nn.Module.forward and bool(set(TIMESTEPS) & set(argument_names(cls)))
+
+
+def _has_blocks(module: nn.Module) -> bool:
+    return any(isinstance(child, nn.ModuleList) and len(child) > 1 for child in module.modules())
+
+
+def _kept(handle: Handle) -> Attached:
+    models = tuple(original_class(e.model).__name__ for e in handle.engine.experts)
+    pace, timing = handle.engine.pace, handle.engine.timing
+    return Attached(handle.method.name, models, handle.trace, timing, None if pace is None else pace.speed)
