@@ -121,7 +121,12 @@ def test_what_cannot_be_run_is_refused_before_anything(given, said, tmp_path):
 
 def test_an_inner_script_takes_its_options_from_the_environment(script, tmp_path, monkeypatch):
     inner = script(
-        "import synccache.auto\nimport runpy, sys\nsys.argv = sys.argv[1:]\nrunpy.run_path(sys.argv[0], run_name='__main__')"
+        """
+        import synccache.auto
+        import runpy, sys
+        sys.argv = sys.argv[1:]
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """
     )
     shell = script("import subprocess, sys\nsys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))", "outer.py")
     monkeypatch.setitem(ENVIRONMENT, "SYNCCACHE_RUN", "--speed 2")

@@ -81,11 +81,7 @@ class Watch:
             return
         name = original_class(module).__name__
         if not self._is_wanted(module):
-            if (
-                set(LATENTS) & set(argument_names(original_class(module)))
-                and name not in self.unknown
-                and _has_blocks(module)
-            ):
+            if name not in self.unknown and _looks_like_one(module):
                 self.unknown.append(name)
             return
         models = [m for m in siblings(module) if m is module or self._is_wanted(m)]
@@ -134,8 +130,10 @@ def _takes_time(cls: Any) -> bool:
     return cls.forward is not nn.Module.forward and bool(set(TIMESTEPS) & set(argument_names(cls)))
 
 
-def _has_blocks(module: nn.Module) -> bool:
-    return any(isinstance(child, nn.ModuleList) and len(child) > 1 for child in module.modules())
+def _looks_like_one(module: nn.Module) -> bool:
+    """Whether it takes a latent, and has a list of blocks."""
+    latent = set(LATENTS) & set(argument_names(original_class(module)))
+    return bool(latent) and any(isinstance(child, nn.ModuleList) and len(child) > 1 for child in module.modules())
 
 
 def _kept(handle: Handle) -> Attached:
