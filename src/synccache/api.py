@@ -11,13 +11,13 @@ from typing import Any
 from torch import nn
 
 from . import anatomies
-from . import methods as recipes
 from .conflicts import refuse_if_occupied
 from .core.anatomy import Anatomy
 from .core.method import Method
 from .engine.engine import Engine
 from .errors import InputError
 from .handle import Handle, handle_of
+from .methods import RECIPES
 from .methods.recipe import Recipe
 from .profiles import build, load_settings, save_settings
 from .profiles.saving import refuse_to_save
@@ -132,7 +132,7 @@ def cached(target: Any, method: str | Method | None = None, **given: Any) -> Ite
 
 def methods() -> Mapping[str, Recipe]:
     """All methods by name; each has ``summary``, ``paper``, ``settings`` and ``info()``."""
-    return MappingProxyType(dict(recipes.RECIPES))
+    return MappingProxyType(dict(RECIPES))
 
 
 __all__ = ["apply", "cached", "methods", "remove", "transformers_of"]

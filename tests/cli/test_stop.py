@@ -48,15 +48,32 @@ def test_ctrl_c_writes_nothing(arguments, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(job, "draw", interrupted)  # after both videos were written under other names
     assert main(arguments("portrait.png", "--compare")) == 130
+    assert "--resume goes on" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.mp4.resume"]
+
+
+def test_before_the_first_clip_is_done_nothing_is_kept(arguments, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "estimate", interrupted)
+    assert main(arguments("portrait.png")) == 130
     assert capsys.readouterr().err.strip().endswith("stopped; nothing was written")
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_being_ended_by_the_system_leaves_nothing(arguments, tmp_path, monkeypatch):
+def test_being_ended_by_the_system_leaves_nothing_half_written(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(job, "draw", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit, match="143"):
         main(arguments("portrait.png", "--compare"))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert "2 finished clips kept in" in capsys.readouterr().err
+    kept = tmp_path / "out" / "a.mp4.resume"
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [kept.name]
+    assert sorted(p.name for p in kept.iterdir()) == [
+        "cached-0000.safetensors",
+        "job.json",
+        "uncached-0000.safetensors",
+    ]
 
 
 def test_silence_and_a_missing_face_are_warned_of_once(arguments, tmp_path, capsys):

@@ -29,7 +29,7 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -41,8 +41,8 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="synccache",
         help="Faster diffusion-transformer video, with lips still in sync.",
-        epilog="Start with: synccache demo",
-        add_completion=False,
+        epilog="Start with: synccache demo. Tab completes commands, flags and methods after: "
+        "synccache --install-completion",
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
