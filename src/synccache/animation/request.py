@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
 from ..files import check_mp4, check_new, check_output, existing_file
-from ..portrait import GUIDANCE_SCALE
 
 NOT_HERE = {"mask": "the mask is a file of its own (--mask)", "group": "there is one process", "steps": "use --steps"}
 DEVICES = re.compile(r"cpu|mps|cuda(:\d{1,3})?")

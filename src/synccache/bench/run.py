@@ -17,11 +17,11 @@ import torch
 
 from .. import __version__
 from ..animation.state import model_name
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
 from ..files import whole_file
 from ..methods import RECIPES
 from ..metrics.sync import opening_rms, speaking_range
-from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
 from .clip import Given, measure_clip, shoot
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender, of_methods

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..animation.request import Request
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError, SynccacheError
-from ..portrait import GUIDANCE_SCALE
 from .bundled import given_or_bundled
 from .console import Stopped, lasting, note, say, say_json, shown
 from .options import (

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..animation.request import check_ranges
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
 from ..files import check_writable
-from ..portrait import GUIDANCE_SCALE
 from .bundled import given_or_bundled
 from .console import say, say_json
 from .options import Guidance, Json, Model, Steps

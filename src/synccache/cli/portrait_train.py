@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..defaults import TRAINING_STEPS
 from ..errors import InputError
 from ..files import check_writable
 from .console import Stopped, say, shown
@@ -28,7 +29,7 @@ def portrait_train(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FOLDER", help="Checkpoint, weights, loss.png and strip.png; made.")
     ],
-    steps: Annotated[int, typer.Option(metavar="N", help="Training steps of the whole run.")] = 2400,
+    steps: Annotated[int, typer.Option(metavar="N", help="Training steps of the whole run.")] = TRAINING_STEPS,
     minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after M minutes, resumable.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True,
     initial: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")] = None,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..animation.request import check_ranges
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
 from ..files import check_output, existing_file, writing
-from ..portrait import GUIDANCE_SCALE
 from .bundled import given_or_bundled
 from .console import say, say_json, shown
 from .options import Guidance, Json, Mask, Method, Model, Photo, Seed, Sound, Steps, naming_the_command, settings_from

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..extras import require
 from .notices import Notices
 
 
@@ -54,6 +55,7 @@ def checked_mask(mask: Any) -> Tensor | None:
 
 
 def _read(path: Path) -> Any:
+    require("Reading a mask from a file", "PIL")
     from PIL import Image  # pictures are read here alone
 
     from ..media.image import known_formats, upright

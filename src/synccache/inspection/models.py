@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..extras import require
 from .calls import CALLS, Call, Size
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Model:
             from ..portrait.transformer import PortraitConfig, PortraitTransformer
 
             return PortraitTransformer(PortraitConfig(**self.config))
+        if self.cls not in OURS:
+            require(f"Looking at a {self.cls}", "diffusers")
         cls = getattr(import_module(OURS.get(self.cls, "diffusers")), self.cls)
         return cls(**self.config)
 

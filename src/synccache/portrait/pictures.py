@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..defaults import GUIDANCE_SCALE
 from ..media.compose import caption
-from . import GUIDANCE_SCALE
 from .data import HELD_OUT, Clip, sample_clip, to_pixels
 from .pipeline import PortraitPipeline
 from .speech import Utterances

@@ -12,8 +12,8 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from . import GUIDANCE_SCALE
 from .data import to_pixels, with_presence
 from .hearing import FPS, features
 from .transformer import PortraitTransformer

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..defaults import TRAINING_STEPS
 from ..errors import InputError
 from .data import loader, to_pixels, with_presence
 from .lips import LipReader
@@ -39,7 +40,7 @@ class TrainSettings:
     batch): short clips first, since faces are learned from many people rather than from many frames.
     """
 
-    steps: int = 2400
+    steps: int = TRAINING_STEPS
     seed: int = 0
     learning_rate: float = 1.5e-3
     muon_rate: float = 2e-2
