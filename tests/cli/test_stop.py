@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -90,4 +92,21 @@ def test_inputs_are_not_written_over_and_masks_must_fit(arguments, tmp_path, cap
     assert ".json" in capsys.readouterr().err
     assert main(arguments("portrait.png", "--set", "threshold")) == 2
     assert "name=value" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["64", "1024"])
+def test_a_full_disk_is_said_of_the_output_itself(arguments, tmp_path, size):
+    """By a limit on the size of files, which acts as a full disk does: at the video's end, or in the middle of it."""
+    Image.fromarray(data.astronaut()[:300, 80:380]).resize((512, 512)).save(tmp_path / "portrait.png")
+    code = f"""
+import resource, sys
+from synccache.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, ({2000 if size == "64" else 30000},) * 2)
+sys.exit(main({[*arguments("portrait.png"), "--size", size]!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    said = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2 and said.startswith("error: ") and "Traceback" not in done.stderr
+    assert "out/a.mp4 cannot be written (File too large" in said and done.stderr.count("clips can't be kept") == 1
     assert list((tmp_path / "out").iterdir()) == []

@@ -74,7 +74,7 @@ def animate(
 
     def keep(take: str, index: int, clip: Clip) -> None:
         kept.add(take, index, clip)
-        if on_kept:
+        if on_kept and len(kept):
             on_kept(kept.folder, len(kept))
 
     def made(name: str, method: str, settings: Mapping[str, Any]) -> Take:
@@ -101,12 +101,12 @@ def write(request: Request, scene: Scene, baseline: Take | None, take: Take, rep
     with contextlib.ExitStack() as stack:
         names = {path: stack.enter_context(whole_file(path)) for path in outputs}
         with writing(outputs.video):
-            video.write(names[outputs.video], enlarged(take.frames, size), FPS, (scene.sound, SOUND_RATE))
+            video.encode(names[outputs.video], enlarged(take.frames, size), FPS, (scene.sound, SOUND_RATE))
         if outputs.side_by_side and baseline is not None:
             labels = [f"uncached {baseline.seconds:.1f} s", _label(baseline, take)]
             frames = _beside(baseline.frames, take.frames, labels, size)
             with writing(outputs.side_by_side):
-                video.write(names[outputs.side_by_side], frames, FPS, (scene.sound, SOUND_RATE))
+                video.encode(names[outputs.side_by_side], frames, FPS, (scene.sound, SOUND_RATE))
         if outputs.plot:
             with writing(outputs.plot):
                 draw(names[outputs.plot], scene, baseline, take)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import as_file, files
@@ -21,10 +20,10 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from .. import __version__
-from ..core.notices import Notice
+from ..core.notices import notice
 from ..documents import read_document, write_document
 from ..errors import InputError
-from ..files import whole_file
+from ..files import whole_file, writing
 from ..portrait.pipeline import WEIGHTS
 from ..trace import Record
 from .report import plain
@@ -48,7 +47,7 @@ class Kept:
     def __init__(self, request: Request, clips: int) -> None:
         self.folder = folder_of(request.out)
         self._job = {"clips": clips, **_job(request)}
-        self._ours = False
+        self._ours = self._full = False
         there = len(list(self.folder.glob("*.safetensors")))
         if not (self.folder / "job.json").is_file():
             return
@@ -60,7 +59,7 @@ class Kept:
                 f"{self.folder} holds {there} finished clips of a job that was stopped, which --resume would go on "
                 "from. They are replaced as soon as the first clip of this job is finished."
             )
-            warnings.warn(text, Notice, stacklevel=2)
+            notice(text)
 
     def __len__(self) -> int:
         return len(list(self.folder.glob("*.safetensors"))) if self._ours else 0
@@ -73,20 +72,25 @@ class Kept:
         return found
 
     def add(self, take: str, index: int, clip: Clip) -> None:
-        """Keep one more clip.
-
-        Raises:
-            InputError: it can't be written.
-        """
-        if not self._ours:
-            self.remove()
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_document(self.folder / "job.json", SCHEMA, VERSION, self._job)
-            self._ours = True
+        """Keep one more clip; where that fails, say so and keep no others: the job itself can go on."""
+        if self._full:
+            return
         told = {"seconds": clip.seconds, "records": [asdict(record) for record in clip.records]}
         content = save({"video": clip.video.cpu().contiguous()}, {"synccache": json.dumps(told, default=str)})
-        with whole_file(self._file(take, index)) as temporary:
-            temporary.write_bytes(content)
+        try:
+            if not self._ours:
+                self.remove()
+                with writing(self.folder):
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                write_document(self.folder / "job.json", SCHEMA, VERSION, self._job)
+                self._ours = True
+            with whole_file(self._file(take, index)) as temporary:
+                temporary.write_bytes(content)
+        except InputError as error:
+            self._full = True
+            if not len(self):
+                self.remove()
+            notice(f"The finished clips can't be kept, so a job that is stopped starts from the last one kept: {error}")
 
     def remove(self) -> None:
         """Delete what is kept, once it isn't needed any more."""

@@ -35,13 +35,30 @@ def write(
         InputError: the path cannot be written, there is no frame, or frames differ in size or aren't uint8 RGB.
     """
     target = check_mp4(path)
+    with whole_file(target) as temporary:
+        encode(temporary, frames, fps, audio, crf)
+    return target
+
+
+def encode(
+    path: Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: float | Fraction,
+    audio: tuple[np.ndarray, int] | None = None,
+    crf: int = 16,
+) -> None:
+    """``write`` into a file that may be left incomplete; arguments as there.
+
+    Raises:
+        InputError: there is no frame, or frames differ in size or aren't uint8 RGB.
+        OSError: the file cannot be written.
+    """
     rate = Fraction(fps).limit_denominator(1001)
     if rate <= 0:
         raise InputError(f"fps must be above 0, but is {fps}.")
     options = {"movflags": "faststart"}
-    with whole_file(target) as temporary, av.open(str(temporary), "w", format="mp4", options=options) as container:
+    with av.open(str(path), "w", format="mp4", options=options) as container:
         _encode(container, frames, rate, audio, crf)
-    return target
 
 
 def _encode(
