@@ -26,7 +26,7 @@ bench: .venv/installed
 	$(PYTHON) -c "import sys; sys.exit('Python 3.10 or newer is needed, found ' + sys.version.split()[0] if sys.version_info < (3, 10) else 0)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[all,dev]"
 	touch $@
 
 clean:

@@ -1,4 +1,5 @@
-"""Write docs/methods.md from the recipes: `python tools/methods_page.py` after a method was added or changed."""
+"""Write docs/methods.md, and the file that `synccache methods` reads, from the recipes: `python tools/methods_page.py`
+after a method was added or changed."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from synccache.api import methods
-from synccache.cli.methods import described
+from synccache.cli import catalogue
+from synccache.cli.catalogue import described
 from synccache.inspection.stored import COUNTED
 from synccache.methods.recipe import Recipe
 
-PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "methods.md"
+CATALOGUE = ROOT / "src" / "synccache" / "methods" / "data" / catalogue.NAME
 HEAD = """# Methods
 
 <!-- Written by tools/methods_page.py from the recipes in src/synccache/methods/; change it there. -->
@@ -91,3 +95,4 @@ def _value(value: Any) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    CATALOGUE.write_text(catalogue.text(), encoding="utf-8")

@@ -2,7 +2,21 @@
 
 import sys
 
-from .cli import main
+from .errors import MissingPackage
+from .extras import require
+
+
+def main() -> int:
+    """Run the command line, or say what it needs."""
+    try:
+        require("The command line", "rich", "typer")
+    except MissingPackage as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    from .cli import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,14 +11,14 @@ from typing import Any
 from torch import nn
 
 from . import anatomies
-from . import methods as recipes
 from .conflicts import refuse_if_occupied
 from .core.anatomy import Anatomy
 from .core.method import Method
+from .defaults import METHOD, default_for
 from .engine.engine import Engine
 from .errors import InputError
 from .handle import Handle, handle_of
-from .methods.defaults import default_for
+from .methods import RECIPES
 from .methods.recipe import Recipe
 from .profiles import build, load_settings, save_settings
 from .profiles.saving import refuse_to_save
@@ -83,7 +83,7 @@ def apply(
         refuse_if_occupied(model, pipeline)
     known = _anatomies(anatomy, models)
     if method is None:
-        method = "synccache" if given.get("speed") is None else default_for(known[0].name).method
+        method = METHOD if given.get("speed") is None else default_for(known[0].name).method
     scheduler = getattr(pipeline, "scheduler", None)
     built = build(method, given, known[0], None if scheduler is None else type(scheduler).__name__)
     s = built.settings
@@ -137,7 +137,7 @@ def cached(target: Any, method: str | Method | None = None, **given: Any) -> Ite
 
 def methods() -> Mapping[str, Recipe]:
     """All methods by name; each has ``summary``, ``paper``, ``settings`` and ``info()``."""
-    return MappingProxyType(dict(recipes.RECIPES))
+    return MappingProxyType(dict(RECIPES))
 
 
 __all__ = ["apply", "cached", "methods", "remove", "transformers_of"]

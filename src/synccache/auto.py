@@ -17,15 +17,15 @@ VARIABLE = "SYNCCACHE_RUN"
 
 
 def _begin(text: str) -> None:
-    from .launch.options import read_options
-    from .launch.report import Report, make_folder
+    from .launch.options import check_attaching, read_options
+    from .launch.report import Report
     from .launch.script import say
     from .launch.watch import Watch
 
     options = read_options(shlex.split(text), needs_command=False)
     watch = Watch(options, say)
     report = Report(options, watch, say)
-    make_folder(options.report)
+    check_attaching(options)
     watch.start()
     atexit.register(report.finish)
 

@@ -3,7 +3,8 @@
     SynccacheError
     ├── InputError       something the user gave cannot be used: a file, a setting, a name
     ├── UnsupportedModel  the model's anatomy could not be told, or the model forbids what was asked
-    └── Conflict         another cache, or a whole-model compile, is already in the way
+    ├── Conflict         another cache, or a whole-model compile, is already in the way
+    └── MissingPackage   a part needs a package that isn't installed
 
 Each message says what was wrong, what was found, and what to do.
 """
@@ -25,3 +26,7 @@ class UnsupportedModel(SynccacheError, TypeError):
 
 class Conflict(SynccacheError, RuntimeError):
     """Another cache, or a whole-model compile, is already attached to the model."""
+
+
+class MissingPackage(SynccacheError, ImportError):
+    """A part of synccache needs a package that isn't installed; the message says which extra brings it."""

@@ -89,6 +89,9 @@ def test_stereo_telephone_sound_of_a_fifth_of_a_second_is_enough(given, tmp_path
         (["--model", "missing.safetensors"], "missing.safetensors"),
         (["--computed-steps", "13"], "computed_steps"),
         (["--set", "storage_device=meta"], "storage_device"),
+        (["--device", "tpu"], "Give cpu"),
+        (["--device", "cuda:99"], "Torch finds: cpu"),
+        (["--mask", "missing.png"], "missing.png"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, capsys, more, says):
@@ -100,9 +103,26 @@ def test_what_cannot_be_used_is_said_in_one_sentence(given, tmp_path, capsys, mo
 
 
 def test_an_output_that_cannot_be_written_is_found_before_the_work(given, tmp_path, capsys):
-    assert animate(given, tmp_path / "no such folder" / "out.mp4") == 2
+    (tmp_path / "file").touch()
+    assert animate(given, tmp_path / "file" / "out.mp4") == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
     assert animate(given, tmp_path / "out.avi") == 2
     assert "mp4" in capsys.readouterr().err
+
+
+def test_an_output_is_replaced_only_when_that_is_asked_for_and_folders_are_made(given, tmp_path, capsys):
+    out = tmp_path / "new" / "folder" / "out.mp4"
+    assert animate(given, out, "--report", out.with_suffix(".json"), audio="stereo8k.wav") == 0
+    first = sorted(file.name for file in out.parent.iterdir())
+    assert first == ["out.json", "out.mp4", "out.steps.png"]
+    out.unlink()
+    out.with_suffix(".json").write_text("mine")
+    assert animate(given, out, "--report", out.with_suffix(".json"), audio="stereo8k.wav") == 2
+    said = capsys.readouterr().err
+    assert "out.json exists already" in said and "--overwrite" in said
+    assert not out.exists() and out.with_suffix(".json").read_text() == "mine"
+    assert animate(given, out, "--report", out.with_suffix(".json"), "--overwrite", audio="stereo8k.wav") == 0
+    assert out.exists() and json.loads(out.with_suffix(".json").read_text())["frames"] == 3
 
 
 def test_nothing_is_written_over_its_own_input(given, tmp_path, capsys):

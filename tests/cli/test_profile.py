@@ -79,6 +79,7 @@ def test_a_composed_method_takes_a_profile_of_each_of_its_parts(model, tmp_path,
     assert animate(model, tmp_path, "magcache+hyca", *files, "--set", "decoupled=true") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["settings"]["profile"] == list(map(str, files)) and report["accelerated"]["computed_steps"] < 24
+    (tmp_path / "talk.mp4").unlink()
     assert animate(model, tmp_path, "magcache+hyca", files[0]) == 2
     assert "--method hyca" in capsys.readouterr().err
 
@@ -115,7 +116,7 @@ def test_synccache_learns_where_to_merge_segments_and_which_errors_its_probe_fin
         ("interval", "p.safetensors", [], "'interval' learns nothing from a run"),
         ("magcash", "p.safetensors", [], "'magcash' is not a method"),
         ("magcache", "p.json", [], "must end in .safetensors"),
-        ("magcache", "no such folder/p.safetensors", [], "no folder"),
+        ("magcache", "no such folder/p.safetensors", ["--image", "missing.png"], "missing.png"),
         ("magcache", "p.safetensors", ["--steps", "1"], "made 1 steps of the model; at least 2"),
         ("magcache", "p.safetensors", ["--steps", "0"], "steps must lie between"),
         ("magcache", "p.safetensors", ["--set", "tresh=1"], "threshold"),

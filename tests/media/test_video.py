@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synccache.errors import InputError
+from synccache.files import check_mp4
 from synccache.media import audio, compose, video
 from synccache.metrics.fidelity import psnr
 
@@ -81,13 +82,13 @@ def test_unusable_targets_are_refused_early(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for name, words in {
         "a.avi": r"must end in \.mp4",
-        "none/a.mp4": "there is no folder",
         "folder.mp4": "is a folder",
-        "file/a.mp4": "there is no folder",
+        "file/a.mp4": "is a file, not a folder",
     }.items():
         with pytest.raises(InputError, match=words):
-            video.check_writable(tmp_path / name)
-    assert video.check_writable(tmp_path / "ok.MP4") == tmp_path / "ok.MP4"
+            check_mp4(tmp_path / name)
+    for name in ("ok.MP4", "new/folders/ok.mp4"):
+        assert check_mp4(tmp_path / name) == tmp_path / name
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.mp4"]
 
 
@@ -95,9 +96,9 @@ def test_unwritable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuse)
     with pytest.raises(InputError, match="Permission denied"):
-        video.check_writable(tmp_path / "a.mp4")
+        check_mp4(tmp_path / "a.mp4")
 
 
 @pytest.mark.parametrize(

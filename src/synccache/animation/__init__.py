@@ -5,9 +5,24 @@ result = animate(request)
 print(result.report["speedup"])
 """
 
-from .job import Result, animate
-from .request import Outputs, Request
-from .scene import Scene, prepare
-from .take import Progress, Take, shoot
+from typing import TYPE_CHECKING
+
+from ..lazily import exports
+
+if TYPE_CHECKING:
+    from .job import Result, animate
+    from .request import Outputs, Request
+    from .scene import Scene, prepare
+    from .take import Progress, Take, shoot
 
 __all__ = ["Outputs", "Progress", "Request", "Result", "Scene", "Take", "animate", "prepare", "shoot"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        **dict.fromkeys(("Result", "animate"), "job"),
+        **dict.fromkeys(("Outputs", "Request"), "request"),
+        **dict.fromkeys(("Scene", "prepare"), "scene"),
+        **dict.fromkeys(("Progress", "Take", "shoot"), "take"),
+    },
+)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import tempfile
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from ..media import video
-from ..methods import complete, find
-from ..methods.names import listed
-from ..portrait import GUIDANCE_SCALE
+from ..files import check_mp4, check_new, check_output, existing_file
 
 NOT_HERE = {"mask": "the mask is a file of its own (--mask)", "group": "there is one process", "steps": "use --steps"}
+DEVICES = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 RANGES = {"steps": (1, 1000), "seed": (0, 2**31 - 1), "guidance_scale": (0, 50), "size": (32, 2048)}
 
 
@@ -53,6 +50,9 @@ class Request:
         report: the report to write, ``.json``; its plot lies beside it. None with ``compare``: beside the video.
         model: weights from ``portrait-train``; None: the packaged ones.
         crop: frame the face as the model knows it; False takes the photo's centre square as it is.
+        device: where the model runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        overwrite: replace files that are there; else they are refused.
+        resume: go on from the finished clips of a job that was stopped.
     """
 
     image: Path
@@ -69,6 +69,9 @@ class Request:
     report: Path | None = None
     model: Path | None = None
     crop: bool = True
+    device: str = "cpu"
+    overwrite: bool = False
+    resume: bool = False
 
     @property
     def outputs(self) -> Outputs:
@@ -82,27 +85,49 @@ class Request:
             plot=report.with_name(f"{report.stem}.steps.png") if report else None,
         )
 
+    @property
+    def learnt(self) -> list[Path]:
+        """Files of profiles among the settings."""
+        values = [self.settings.get(name) for name in ("plan", "profile")]
+        each = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+        return [Path(one) for one in each if isinstance(one, str | Path)]
+
     def check(self) -> None:
         """Refuse what can't be done: numbers out of range, unknown methods and settings, files that can't be written.
 
         Raises:
             InputError: says what, and what to do.
         """
-        check_ranges(**{name: getattr(self, name) for name in RANGES})
+        self.check_files()
+        check_device(self.device)
         check_settings(self.method, self.settings)
-        if self.report is not None and Path(self.report).suffix.lower() != ".json":
-            raise InputError(f"The report {self.report} must end in .json, since it is written as JSON.")
         computed = self.settings.get("computed_steps")
         if isinstance(computed, int) and computed > self.steps:
             raise InputError(
                 f"computed_steps is {computed}, but there are only {self.steps} steps (--steps); choose fewer."
             )
-        learnt = [one for name in ("plan", "profile") for one in listed(self.settings.get(name))]
-        files = [path for path in learnt if isinstance(path, str | Path)]
-        sources = (self.image, self.audio, self.mask, self.model, *files)
-        video.check_writable(self.outputs.video)
+
+    def check_files(self) -> None:
+        """The part of ``check`` that needs neither torch nor a model: numbers, and the files' names.
+
+        Raises:
+            InputError: says what, and what to do.
+        """
+        check_ranges(**{name: getattr(self, name) for name in RANGES})
+        if not DEVICES.fullmatch(self.device):
+            raise InputError(f"{self.device!r} is not a device. Give cpu, cuda, cuda:1 (the second one) or mps.")
+        if self.report is not None and Path(self.report).suffix.lower() != ".json":
+            raise InputError(f"The report {self.report} must end in .json, since it is written as JSON.")
+        existing_file(self.image, "a photo")
+        existing_file(self.audio, "an audio file")
+        for path, what in ((self.mask, "a mask"), (self.model, "weights from portrait-train")):
+            if path is not None:
+                existing_file(path, what)
+        sources = (self.image, self.audio, self.mask, self.model, *self.learnt)
+        check_mp4(self.outputs.video)
         for path in self.outputs:
             check_output(path, *sources)
+            check_new(path, self.overwrite)
 
 
 def check_ranges(**values: float) -> None:
@@ -117,12 +142,32 @@ def check_ranges(**values: float) -> None:
             raise InputError(f"{name} must lie between {low} and {high}, but is {value}.")
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that torch doesn't find here.
+
+    Raises:
+        InputError: says what there is.
+    """
+    import torch
+
+    kind, _, number = name.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(number or 0) >= count:
+        cards = ", ".join(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+        there = ", ".join(["cpu", *([cards] if cards else []), *(["mps"] if torch.backends.mps.is_available() else [])])
+        raise InputError(f"There is no device {name!r} here. Torch finds: {there}.")
+
+
 def check_settings(method: str, settings: Mapping[str, Any]) -> None:
     """Refuse an unknown method, and settings that it doesn't take.
 
     Raises:
         InputError: names what is known.
     """
+    import torch
+
+    from ..methods import complete, find
+
     recipe = find(method)
     for name, why in NOT_HERE.items():
         if name in settings:
@@ -134,31 +179,3 @@ def check_settings(method: str, settings: Mapping[str, Any]) -> None:
             torch.zeros(1, device=device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError):
             raise InputError(f"storage_device={device!r} can't be used: there is no such device here.") from None
-
-
-def check_output(path: Path, *sources: str | Path | None) -> None:
-    """Refuse a file that can't be written, or that is one of the inputs ``sources``.
-
-    Raises:
-        InputError: says which.
-    """
-    if path.resolve() in {Path(source).resolve() for source in sources if source is not None}:
-        raise InputError(f"{path} would be written over, but it is one of the inputs; choose another name.")
-    check_writable(path)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that can't be written.
-
-    Raises:
-        InputError: a folder has that name, its own folder is missing, or nothing may be written there.
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file.")
-    if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: there is no folder {path.parent}; make it first.")
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"..{path.stem}-12345678-", suffix=path.suffix):
-            pass
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}); choose another name or folder.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..core.notices import Notice
+from ..core.notices import notice
 from ..errors import InputError
 from ..masks.person import load_mask, person_mask
 from ..media import audio
@@ -58,7 +57,7 @@ def prepare(image: Path, recording: Path, size: int, *, mask: Path | None = None
     photo = pictures.load(image)
     speech = audio.load(recording, SAMPLE_RATE)
     if float(np.abs(speech).max()) < SILENT:
-        warnings.warn(f"{recording} is silent: the mouth will stay shut.", Notice, stacklevel=2)
+        notice(f"{recording} is silent: the mouth will stay shut.")
     faces = detect_faces(photo)
     face = next(iter(faces), None)
     if face is None and crop and mask is None:
@@ -69,7 +68,7 @@ def prepare(image: Path, recording: Path, size: int, *, mask: Path | None = None
     if len(faces) > 1 and face is not None and crop:
         x, y = map(round, face.centre)
         text = f"{image} shows {len(faces)} faces: the one at ({x}, {y}) is animated; crop the photo for another."
-        warnings.warn(text, Notice, stacklevel=2)
+        notice(text)
     framed = canonical_crop(photo, face, size) if face is not None and crop else _centre(photo, size)
     inside = _within(framed, face, size)
     person = None
@@ -78,11 +77,9 @@ def prepare(image: Path, recording: Path, size: int, *, mask: Path | None = None
     elif inside is not None:
         person = person_mask(framed.pixels, inside)
     else:
-        warnings.warn(
+        notice(
             f"No face was found in {image}: its centre square is animated as it is, every part weighs alike in the "
-            "probe, and lip-sync isn't measured.",
-            Notice,
-            stacklevel=2,
+            "probe, and lip-sync isn't measured."
         )
     mouth = None if inside is None else _mouth(inside, size)
     return Scene(framed.pixels, person, mouth, speech, audio.load(recording, SOUND_RATE))

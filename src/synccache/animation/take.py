@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..api import cached
 from ..portrait.data import to_pixels
@@ -29,6 +30,21 @@ class Progress:
     done: int = 0
     computed: int = 0
     skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A finished clip.
+
+    Attributes:
+        video: float32 [1, 3, T, s, s], -1 to 1, as the pipeline made it.
+        seconds: that it took.
+        records: of its trace.
+    """
+
+    video: Tensor
+    seconds: float
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
@@ -64,17 +80,24 @@ def shoot(
     guidance_scale: float,
     seed: int,
     on_progress: Callable[[Progress], None] | None = None,
+    finished: Sequence[Clip] = (),
+    on_clip: Callable[[int, Clip], None] | None = None,
 ) -> Take:
-    """Run the pipeline once under ``method``; the model is left as it was."""
+    """Run the pipeline once under ``method``; the model is left as it was.
+
+    Args:
+        finished: the first clips, which a run that was stopped has made.
+        on_clip: called with the number of each clip that was made, and the clip.
+    """
     with cached(pipe, method, mask=scene.person, **settings) as handle:
         clips = pipe.clips(scene.speech.size)
         shown = steps if handle.method.shorten is None else handle.method.shorten.length(steps)
         state = Progress(method, clips, clips * shown)
-
-        counted = None
+        trace, counted = Trace(), None
 
         def count(record: Record) -> None:
             nonlocal counted
+            trace.records.append(record)
             at = record.run, record.step, record.evaluation
             if record.decides and at != counted:
                 state.computed += record.decision == "computed"
@@ -86,21 +109,37 @@ def shoot(
             if on_progress:
                 on_progress(state)
 
-        handle.on_step = count
-        started = time.perf_counter()
-        frames = pipe(scene.portrait, scene.speech, steps=steps, guidance_scale=guidance_scale, seed=seed, on_step=step)
-        seconds = time.perf_counter() - started
-        return Take(method, frames, seconds, handle.trace, dict(handle.settings))
+        for earlier in finished:
+            for record in earlier.records:
+                count(record)
+        handle.on_step = lambda record: count(replace(record, run=record.run + len(finished)))
+        started = since = time.perf_counter()
+        at = len(trace)
+
+        def clip(index: int, video: Tensor) -> None:
+            nonlocal since, at
+            if on_clip:
+                now = time.perf_counter()
+                on_clip(index, Clip(video, now - since, tuple(trace.records[at:])))
+                since, at = now, len(trace)
+
+        frames = pipe(
+            scene.portrait, scene.speech, steps=steps, guidance_scale=guidance_scale, seed=seed, on_step=step,
+            finished=[earlier.video for earlier in finished], on_clip=clip,
+        )  # fmt: skip
+        seconds = time.perf_counter() - started + sum(earlier.seconds for earlier in finished)
+        return Take(method, frames, seconds, trace, dict(handle.settings))
 
 
 def estimate(pipe: PortraitPipeline, scene: Scene, *, steps: int, guidance_scale: float) -> float:
-    """Seconds that an uncached take will last, about, from two steps of it; these warm the model up, too."""
+    """Seconds that an uncached clip will last, about, from two steps of it; these warm the model up, too."""
     config = pipe.transformer.config
-    portrait = to_pixels(scene.portrait)[None]
-    silence = torch.zeros(1, config.frames, TOKENS, FEATURES)
+    device = next(pipe.transformer.parameters()).device
+    portrait = to_pixels(scene.portrait)[None].to(device)
+    silence = torch.zeros(1, config.frames, TOKENS, FEATURES, device=device)
     times: list[float] = []
     pipe.denoise(
         portrait, silence, steps=3, guidance_scale=guidance_scale,
         on_step=lambda done, total: times.append(time.perf_counter()),
     )  # fmt: skip
-    return (times[-1] - times[0]) / (len(times) - 1) * steps * pipe.clips(scene.speech.size)
+    return (times[-1] - times[0]) / (len(times) - 1) * steps

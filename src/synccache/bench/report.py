@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..media.video import whole_file
+from ..files import whole_file
 from ..metrics.statistics import paired_bootstrap
 from .contenders import REFERENCE, Contender
 

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..animation.job import model_name
+from ..animation.state import model_name
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from ..media.video import whole_file
+from ..files import whole_file
 from ..methods import RECIPES
 from ..metrics.sync import opening_rms, speaking_range
-from ..portrait import GUIDANCE_SCALE
 from ..portrait.pipeline import PortraitPipeline
 from .clip import Given, measure_clip, shoot
 from .contenders import ABLATIONS, CORE, QUICK, REFERENCE, Contender, of_methods

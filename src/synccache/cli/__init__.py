@@ -17,7 +17,7 @@ from ..errors import SynccacheError
 from ..memory import keep_freed_memory
 from .console import Stopped, note, say, show_warnings_plainly
 
-COMMANDS = ("demo", "animate", "methods", "inspect", "profile", "bench", "portrait-train", "portrait-eval")
+COMMANDS = ("demo", "animate", "run", "methods", "inspect", "profile", "bench", "portrait-train", "portrait-eval")
 
 
 def _print_version(wanted: bool) -> None:
@@ -29,7 +29,7 @@ def _print_version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -41,8 +41,8 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="synccache",
         help="Faster diffusion-transformer video, with lips still in sync.",
-        epilog="Start with: synccache demo",
-        add_completion=False,
+        epilog="Start with: synccache demo. Tab completes commands, flags and methods after: "
+        "synccache --install-completion",
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -56,15 +56,19 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
 
 def _run(arguments: Sequence[str]) -> int:
     """``synccache run``: from here on this process is the script's own."""
-    from .. import launch
+    from ..launch.options import check, read_options
 
     try:
-        options = launch.read_options(arguments)
-        launch.check(options)
+        options = read_options(arguments)
+        check(options)
     except SynccacheError as error:
         note(f"error: {error}")
         return 2
-    return launch.run(options)
+    except SystemExit:  # the help was printed
+        return 0
+    from ..launch.script import run
+
+    return run(options)
 
 
 def _end(number: int, _: object) -> None:

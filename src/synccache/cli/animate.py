@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..animation import Request, Result
-from ..animation import animate as make
-from ..portrait import GUIDANCE_SCALE
+from ..animation.request import Request
+from ..defaults import GUIDANCE_SCALE, METHOD, default_for
+from ..errors import InputError, SynccacheError
+from ..written import read, settings_from
 from .bundled import given_or_bundled
-from .console import lasting, note, say, say_json, shown
-from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
-from .profile import naming_the_command
+from .console import Stopped, lasting, note, say, say_json, shown
+from .options import (
+    Device,
+    Guidance,
+    Json,
+    Mask,
+    Method,
+    Model,
+    Photo,
+    Resume,
+    Seed,
+    Sound,
+    Steps,
+    naming_the_command,
+)
 from .progress import TakeBar
+
+if TYPE_CHECKING:
+    from ..animation import Result
 
 EXAMPLES = """
 Examples:
 
   synccache animate --image me.jpg --audio hello.wav --out hello.mp4
 
-  synccache animate --image me.jpg --audio hello.wav --out hello.mp4 --compare
+  synccache animate -i me.jpg -a hello.wav -o hello.mp4 --compare
+
+  synccache animate -i me.jpg -a talk.mp3 -o talk.mp4 --device cuda --resume
+
+  synccache animate --image me.jpg --audio hello.wav --speed 3
 
   synccache animate --method hicache
 
@@ -34,25 +54,20 @@ Examples:
 
 
 def animate(
-    image: Annotated[
-        Path | None,
-        typer.Option(metavar="PHOTO", help="A photo with one upright face: JPEG, PNG, ... By default a bundled one."),
-    ] = None,
-    audio: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SOUND", help="Speech, 0.1 s to 10 min: WAV, MP3, OGG, a video, ... By default a bundled one."
-        ),
-    ] = None,
+    image: Photo = None,
+    audio: Sound = None,
     out: Annotated[
-        Path, typer.Option(metavar="MP4", help="The video to write: H.264 with the sound, 12.5 frames/s.")
+        Path,
+        typer.Option("--out", "-o", metavar="MP4", help="The video to write: H.264 with the sound, 12.5 frames/s."),
     ] = Path("talk.mp4"),
     steps: Steps = 40,
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="Caching method; see 'synccache methods'. 'none' computes all steps.")
-    ] = "synccache",
+    speed: Annotated[
+        str | None,
+        typer.Option(metavar="X", help="How many times faster than uncached: 3, or quality (2), balanced, fast (4)."),
+    ] = None,
+    method: Method = "",
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also run uncached; write both side by side, a report and a plot.")
+        bool, typer.Option("--compare", "-c", help="Also run uncached; write both side by side, a report and a plot.")
     ] = False,
     seed: Seed = 0,
     mask: Mask = None,
@@ -60,7 +75,8 @@ def animate(
         Path | None, typer.Option(metavar="JSON", help="Report to write: seconds, steps, bytes, lip-sync. Plot beside.")
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(metavar="X", help="Accumulated relative change at which a step is computed.")
+        float | None,
+        typer.Option("--threshold", "-t", metavar="X", help="Accumulated relative change at which a step is computed."),
     ] = None,
     computed_steps: Annotated[
         int | None,
@@ -85,24 +101,53 @@ def animate(
     no_crop: Annotated[
         bool, typer.Option("--no-crop", help="Animate the photo's centre square as it is; needs no detected face.")
     ] = False,
+    device: Device = "cpu",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there already.")] = False,
+    resume: Resume = False,
     json_: Json = False,
 ) -> None:
     """Animate a portrait photo from speech, several times faster than without a cache."""
+    method = method or (METHOD if speed is None else default_for("portrait").method)
     flags = {"threshold": threshold, "computed_steps": computed_steps, "cache_ratio": cache_ratio}
+    wanted = None if speed is None else read(speed)
     profiles = [str(path) for path in profile or ()]
-    settings = settings_from(set_ or [], **flags, profile=profiles[0] if len(profiles) == 1 else profiles or None)
+    settings = settings_from(
+        set_ or [], **flags, speed=wanted, profile=profiles[0] if len(profiles) == 1 else profiles or None
+    )
     with given_or_bundled(image, audio) as (photo, sound):
         request = Request(
             image=photo, audio=sound, out=out, steps=steps, method=method, settings=settings, compare=compare,
             seed=seed, guidance_scale=guidance, size=size, mask=mask, report=report, model=model, crop=not no_crop,
+            device=device, overwrite=overwrite, resume=resume,
         )  # fmt: skip
         run(request, json_)
 
 
 def run(request: Request, as_json: bool) -> None:
     """Make an animation and say what came of it."""
+    request.check_files()
+    from ..animation import animate as make  # takes seconds to import
+
+    kept = ""
+
+    def keeping(folder: Path, clips: int) -> None:
+        nonlocal kept
+        of = f"{clips} finished clip{'s' * (clips > 1)}"
+        kept = f"{of} kept in {shown(folder)}: the same command with --resume goes on from there"
+
     with TakeBar(shown=not as_json) as bar, naming_the_command():
-        result = make(request, on_estimate=None if as_json else _announce, on_progress=bar)
+        try:
+            result = make(request, on_estimate=None if as_json else _announce, on_progress=bar, on_kept=keeping)
+        except KeyboardInterrupt:
+            raise Stopped(kept or "nothing was written") from None
+        except SynccacheError as error:
+            if not kept:
+                raise
+            raise InputError(f"{error} ({kept}.)") from None
+        except BaseException:  # ended by the system, or a bug
+            if kept:
+                note(f"stopped; {kept}")
+            raise
     if as_json:
         say_json({"files": _files(result), **{k: v for k, v in result.report.items() if k != "trace"}})
     else:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..bench import SUITES, of_methods, run
 from ..errors import InputError
-from ..methods import find
 from .console import Stopped, say, say_json, shown
 from .options import Json, Model
 from .progress import CountBar
@@ -30,13 +28,17 @@ Examples:
 
 
 def bench(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for bench.json, bench.md and bench.png.")],
-    suite: Annotated[str, typer.Option(help=f"What to measure: {', '.join(sorted(SUITES))}.")] = "core",
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for bench.json, bench.md and bench.png.")
+    ],
+    suite: Annotated[str, typer.Option(help="What to measure: core, methods or ablations.")] = "core",
     quick: Annotated[bool, typer.Option("--quick", help="Few contenders on 1 or 2 clips.")] = False,
     clips: Annotated[int | None, typer.Option(metavar="N", help="Held-out clips; 16 unless --quick.")] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="In the methods suite, only this one and the controls; repeatable."),
+        typer.Option(
+            "--method", "-m", metavar="NAME", help="In the methods suite, only this one and the controls; repeatable."
+        ),
     ] = None,
     model: Model = None,
     json_: Json = False,
@@ -44,7 +46,10 @@ def bench(
     """Measure methods and controls on held-out clips; a run that was stopped goes on where it was."""
     if method and suite != "methods":
         raise InputError(f"--method chooses from the methods suite, not from {suite!r}. Add --suite methods.")
-    contenders = of_methods([find(name) for name in method], quick) if method else None
+    from ..bench import of_methods, run  # these take seconds to import
+    from ..methods import find
+
+    contenders = of_methods([find(name.lower()) for name in method], quick) if method else None
     options = [
         *["--quick"] * quick,
         *(["--clips", str(clips)] if clips else []),

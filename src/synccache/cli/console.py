@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 terminal = Console(stderr=True)
 
@@ -25,6 +27,16 @@ def say(text: str) -> None:
 def say_json(content: Any) -> None:
     """The result, for programs."""
     typer.echo(json.dumps(content, indent=1, allow_nan=False))
+
+
+def say_table(titles: Sequence[str], rows: Iterable[Sequence[str]], gap: int = 0, right: int | None = None) -> None:
+    """The result as a table: ``gap`` empty lines between rows, column number ``right`` to the right."""
+    table = Table(box=None, padding=(0, 2, gap, 0), header_style="bold", show_header=any(titles))
+    for index, title in enumerate(titles):
+        table.add_column(title, no_wrap=index == 0, overflow="fold", justify="right" if index == right else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False, highlight=False)
 
 
 def note(text: str) -> None:

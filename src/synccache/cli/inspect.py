@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from ..inspection import MODELS, Inspection
-from ..inspection import inspect as look
-from .console import say, say_json
+from ..inspection import MODELS
+from .console import say, say_json, say_table
 from .options import Json
+
+if TYPE_CHECKING:
+    from ..inspection import Inspection
 
 EXAMPLES = """
 Examples:
@@ -28,8 +28,13 @@ Examples:
 
 def inspect(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_PATH", help=f"{', '.join(MODELS)}; or a diffusers folder or config.json.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            autocompletion=lambda incomplete: [m for m in MODELS if m.startswith(incomplete.lower())],
+            help="A known name (listed without an argument), a hub id, a diffusers folder or a config.json.",
+        ),
+    ] = None,
     width: Annotated[int | None, typer.Option(metavar="PIXELS", help="By default what the model is made for.")] = None,
     height: Annotated[int | None, typer.Option(metavar="PIXELS", help="By default what the model is made for.")] = None,
     frames: Annotated[int | None, typer.Option(metavar="N", help="Frames of the clip.")] = None,
@@ -46,6 +51,14 @@ def inspect(
     json_: Json = False,
 ) -> None:
     """Print a model's blocks, streams, injection sites and the bytes a cache would hold; needs no weights."""
+    if model is None:
+        if json_:
+            say_json(list(MODELS))
+        else:
+            say_table(("model", "class"), [(name, known.cls) for name, known in MODELS.items()])
+        return
+    from ..inspection import inspect as look  # takes seconds to import
+
     found = look(
         model, width=width, height=height, frames=frames, motion=motion, cache_ratio=cache_ratio, branches=branches,
         dtype=dtype,
@@ -68,13 +81,10 @@ def _describe(found: Inspection) -> None:
         streams = "; ".join(f"{name} {tokens} tokens × {width}" for name, (tokens, width) in run.streams.items())
         say(f"blocks {run.first}-{run.last}: {run.last - run.first + 1} {run.cls}, {streams}")
     say(f"injection after blocks {', '.join(map(str, found.sites)) or '- (none)'}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("segment", "stream", "per branch"):
-        table.add_column(title, justify="right" if title == "per branch" else "left")
-    for part in found.segments:
-        for name, held in part.streams.items():
-            table.add_row(f"blocks {part.first}-{part.last}", name, size_of(held))
-    Console().print(table, markup=False, highlight=False)
+    rows = [
+        (f"blocks {part.first}-{part.last}", n, size_of(b)) for part in found.segments for n, b in part.streams.items()
+    ]
+    say_table(("segment", "stream", "per branch"), rows, right=2)
     kept = ", ".join(f"{k.first}-{k.last}" for k in found.kept)
     count, of = len(found.kept), len(found.segments)
     say(f"everything kept: {size_of(found.segment_bytes)} per branch in {found.dtype}")

@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from .. import api
-from ..inspection.stored import COUNTED, stored_tensors
-from ..methods.recipe import Recipe
-from .console import say_json
-from .options import Json
+from ..errors import InputError
+from .catalogue import listed
+from .console import say, say_json, say_table
+from .options import Json, method_names, nearest
 
 EXAMPLES = """
 Examples:
 
   synccache methods
 
+  synccache methods hicache
+
   synccache methods --json
 """
 
 
-def methods(json_: Json = False) -> None:
-    """List the caching methods with their settings and defaults."""
-    recipes = api.methods()
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Only this method, in detail.", autocompletion=method_names),
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """List the caching methods, or show one, with settings and defaults."""
+    known = {row["name"]: row for row in listed()}
+    if name is not None and name.lower() not in known:
+        raise InputError(f"{name!r} is not a method.{nearest(name, known)} 'synccache methods' lists them all.")
+    chosen = None if name is None else known[name.lower()]
     if json_:
-        say_json([described(recipe) for recipe in recipes.values()])
-        return
-    table = Table(box=None, padding=(0, 2, 1, 0), header_style="bold")
-    table.add_column("method", no_wrap=True)
-    table.add_column("what it does, where it comes from, its settings and their defaults", overflow="fold")
-    for recipe in recipes.values():
-        settings = ", ".join(f"{name} {_shown(value)}" for name, value in recipe.settings.items()) or "no settings"
-        table.add_row(recipe.name, f"{recipe.summary}\n{recipe.paper}\n{settings}")
-    Console().print(table, markup=False, highlight=False)
+        say_json(list(known.values()) if chosen is None else {**chosen, "example": example(chosen)})
+    elif chosen is not None:
+        _describe(chosen)
+    else:
+        rows = [(row["name"], f"{row['summary']}\n{row['paper']}\n{_settings(row)}") for row in known.values()]
+        say_table(("method", "what it does, where it comes from, its settings and their defaults"), rows, gap=1)
 
 
-def described(recipe: Recipe) -> dict[str, Any]:
-    """All that is known of a method, with the number of tensors that it holds on a small and on a large model."""
-    return {**recipe.info(), "cached_tensors": {model: stored_tensors(recipe, model) for model in COUNTED}}
+def _describe(row: dict[str, Any]) -> None:
+    say(f"{row['name']}: {row['summary']}")
+    facts = [("paper", row["paper"]), ("when", row["gate"]), ("where", row["scope"]), ("how", row["forecaster"])]
+    facts += [("needs", row["needs"]), ("example", example(row))]
+    if row["learns"]:
+        facts.append(("profile", f"synccache profile --method {row['name']} --out profile.safetensors"))
+    say_table(("", ""), facts)
+    if row["settings"]:
+        say_table(("setting", "default"), [(name, _shown(value)) for name, value in row["settings"].items()])
+
+
+def example(row: dict[str, Any]) -> str:
+    """A command that uses a method."""
+    given = {"computed_steps": " --computed-steps 12", "interval": " --set interval=3"}
+    more = next((text for name, text in given.items() if name in row["settings"]), "")
+    return f"synccache animate -i me.jpg -a hello.wav -o hello.mp4 -m {row['name']}{more}"
+
+
+def _settings(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_shown(value)}" for name, value in row["settings"].items()) or "no settings"
 
 
 def _shown(value: Any) -> str:

@@ -8,14 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ..animation import prepare
-from ..animation.report import finite
-from ..animation.request import check_ranges, check_writable
+from ..animation.request import check_ranges
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from ..portrait import GUIDANCE_SCALE
-from ..portrait.evaluate import evaluate
-from ..portrait.pictures import sample_strip
-from ..portrait.pipeline import PortraitPipeline
+from ..files import check_writable
 from .bundled import given_or_bundled
 from .console import say, say_json
 from .options import Guidance, Json, Model, Steps
@@ -46,6 +42,12 @@ def portrait_eval(
     check_ranges(steps=steps, guidance_scale=guidance)
     if strip is not None:
         check_writable(strip)
+    from ..animation import prepare  # these take seconds to import
+    from ..animation.report import finite
+    from ..portrait.evaluate import evaluate
+    from ..portrait.pictures import sample_strip
+    from ..portrait.pipeline import PortraitPipeline
+
     pipe = PortraitPipeline.load(model)
     with given_or_bundled() as (image, audio):
         scene = prepare(image, audio, pipe.transformer.config.image_size)

@@ -8,12 +8,9 @@ from typing import Annotated
 
 import typer
 
-from ..animation.request import check_writable
+from ..defaults import TRAINING_STEPS
 from ..errors import InputError
-from ..portrait.pictures import loss_curve, sample_strip
-from ..portrait.pipeline import PortraitPipeline
-from ..portrait.train import TrainSettings, train
-from ..portrait.transformer import PortraitTransformer
+from ..files import check_writable
 from .console import Stopped, say, shown
 from .progress import CountBar
 
@@ -29,8 +26,10 @@ Examples:
 
 
 def portrait_train(
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Checkpoint, weights, loss.png and strip.png; made.")],
-    steps: Annotated[int, typer.Option(metavar="N", help="Training steps of the whole run.")] = TrainSettings.steps,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FOLDER", help="Checkpoint, weights, loss.png and strip.png; made.")
+    ],
+    steps: Annotated[int, typer.Option(metavar="N", help="Training steps of the whole run.")] = TRAINING_STEPS,
     minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after M minutes, resumable.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the folder's checkpoint, if there is one.")] = True,
     initial: Annotated[Path | None, typer.Option(metavar="FILE", help="Weights to start from.")] = None,
@@ -50,6 +49,11 @@ def portrait_train(
         raise InputError(f"minutes must be above 0, but is {minutes}.")
     if not 0 < rate <= 10:
         raise InputError(f"rate must lie above 0 and up to 10, but is {rate}.")
+    from ..portrait.pictures import loss_curve, sample_strip  # these take seconds to import
+    from ..portrait.pipeline import PortraitPipeline
+    from ..portrait.train import TrainSettings, train
+    from ..portrait.transformer import PortraitTransformer
+
     if initial is not None:
         PortraitTransformer.load(initial)  # refuses what is no model, before a folder is made
     _make(out)

@@ -6,26 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..animation import Scene, prepare
-from ..animation.job import model_name
-from ..animation.profiling import loudest
-from ..animation.request import check_output, check_ranges
+from ..animation.request import check_ranges
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from ..methods.remedy import ProfileNeeded
-from ..planner import learn_profile
-from ..planner.learning import check_learns
-from ..portrait import GUIDANCE_SCALE
-from ..portrait.hearing import FRAME
-from ..portrait.pipeline import PortraitPipeline
-from ..profiles import Plan
+from ..files import check_output, existing_file, writing
+from ..written import settings_from
 from .bundled import given_or_bundled
 from .console import say, say_json, shown
-from .options import Guidance, Json, Mask, Model, Seed, Steps, settings_from
+from .options import Guidance, Json, Mask, Method, Model, Photo, Seed, Sound, Steps, naming_the_command
 from .progress import CountBar
+
+if TYPE_CHECKING:
+    from ..animation import Scene
+    from ..portrait.pipeline import PortraitPipeline
 
 EXAMPLES = """
 Examples:
@@ -50,13 +47,13 @@ class Clip:
 
 
 def profile(
-    method: Annotated[
-        str, typer.Option(metavar="NAME", help="Who learns; 'synccache methods --json' says which methods do.")
+    method: Method,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The profile to write, .safetensors; replaced.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The profile to write, .safetensors.")],
     steps: Steps = 40,
-    image: Annotated[Path | None, typer.Option(metavar="PHOTO", help="By default the bundled portrait.")] = None,
-    audio: Annotated[Path | None, typer.Option(metavar="SOUND", help="By default the bundled sentence.")] = None,
+    image: Photo = None,
+    audio: Sound = None,
     seed: Seed = 0,
     guidance: Guidance = GUIDANCE_SCALE,
     mask: Mask = None,
@@ -69,11 +66,20 @@ def profile(
 ) -> None:
     """Run the portrait model uncached on one clip, and keep what a method learns from it."""
     check_ranges(steps=steps, seed=seed, guidance_scale=guidance)
-    with naming_the_command():
-        check_learns(method)
     if out.suffix.lower() != ".safetensors":
         raise InputError(f"The profile {out} must end in .safetensors, since it is written as such.")
     check_output(out, image, audio, mask, model)
+    for path, what in ((image, "a photo"), (audio, "an audio file"), (mask, "a mask"), (model, "weights")):
+        if path is not None:
+            existing_file(path, what)
+    from ..animation.profiling import loudest  # these take seconds to import
+    from ..planner import learn_profile
+    from ..planner.learning import check_learns
+    from ..portrait.hearing import FRAME
+    from ..profiles import Plan
+
+    with naming_the_command():
+        check_learns(method)
     settings = settings_from(set_ or [])
     with portrait_clip(image, audio, mask, model) as clip:
         source = {**clip.source, "seed": seed, "guidance_scale": guidance}
@@ -84,7 +90,9 @@ def profile(
                 clip.pipe, method, lambda: clip.pipe(clip.scene.portrait, speech, **run), source=source,
                 mask=clip.scene.person, **settings,
             )  # fmt: skip
-    made.save(out)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made.save(out)
     learnt = {name: list(tensor.shape) for name, tensor in made.tensors.items()}
     plan = Plan.of(made.tensors)
     merged = {} if plan is None else {n: list(plan.boundaries(n)) for n in range(1, len(plan.ends) + 1)}
@@ -100,20 +108,12 @@ def profile(
 
 
 @contextmanager
-def naming_the_command() -> Iterator[None]:
-    """Inside, an error about a profile that is missing or doesn't fit also says which command makes one."""
-    try:
-        yield
-    except ProfileNeeded as error:
-        more = "".join(f" --set {name}={str(value).lower()}" for name, value in error.settings.items())
-        names = error.methods or ("NAME",)
-        commands = " or ".join(f"synccache profile --method {name}{more} --out profile.safetensors" for name in names)
-        raise InputError(f"{error} On the command line: {commands}") from None
-
-
-@contextmanager
 def portrait_clip(image: Path | None, audio: Path | None, mask: Path | None, model: Path | None) -> Iterator[Clip]:
     """The model on a photo and a recording, the bundled ones where none are given."""
+    from ..animation import prepare
+    from ..animation.state import model_name
+    from ..portrait.pipeline import PortraitPipeline
+
     with given_or_bundled(image, audio) as (photo, sound):
         pipe = PortraitPipeline.load(model)
         scene = prepare(photo, sound, pipe.transformer.config.image_size, mask=mask)

@@ -4,21 +4,48 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from ..animation import Progress
+from .console import lasting, terminal
 from .console import note as say_note
-from .console import terminal
 
-EVERY = 60.0
+if TYPE_CHECKING:
+    from ..animation import Progress
+
+EVERY = 30.0
+
+
+class Lines:
+    """How far work is where there is no terminal, as in a log file: a line every ``EVERY`` seconds."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown and not terminal.is_terminal
+        self._said = time.monotonic()
+        self._begun = (self._said, 0)
+        self._done: int | None = None
+
+    def __call__(self, label: str, done: int, total: int, text: str) -> None:
+        """Say ``text``, if it is time to, with the time left by the pace since this work's first call."""
+        now = time.monotonic()
+        if self._done is None or done < self._done:
+            self._begun = now, done
+        self._done = done
+        if not self._shown or now < self._said + EVERY:
+            return
+        self._said = now
+        since, first = self._begun
+        left = f"  about {lasting((now - since) / (done - first) * (total - done))} left" if done > first else ""
+        say_note(f"{label}  {text}{left}")
 
 
 class TakeBar:
     """Shows how far the takes of an animation are: clip, steps done, computed and skipped, time left."""
 
     def __init__(self, shown: bool = True) -> None:
+        self._lines = Lines(shown)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=14),
@@ -29,6 +56,7 @@ class TakeBar:
             disable=not (shown and terminal.is_terminal),
         )
         self._task: TaskID | None = None
+        self._label = ""
 
     def __enter__(self) -> TakeBar:
         self._bars.start()
@@ -39,8 +67,10 @@ class TakeBar:
 
     def __call__(self, p: Progress) -> None:
         counts = f"clip {p.clip + 1}/{p.clips}  {p.done}/{p.steps} steps  {p.computed} computed  {p.skipped} skipped"
-        if self._task is None or p.done == 1:
-            label = "uncached" if p.method == "none" else p.method
+        label = "uncached" if p.method == "none" else p.method
+        self._lines(label, p.done, p.steps, counts)
+        if self._task is None or label != self._label:
+            self._label = label
             self._task = self._bars.add_task(label, total=p.steps, counts="")
         self._bars.update(self._task, completed=p.done, counts=counts)
 
@@ -49,8 +79,7 @@ class CountBar:
     """Counts anything; ``bar(done, total, note)``. Where there is no terminal, a line every ``EVERY`` seconds."""
 
     def __init__(self, label: str, shown: bool = True) -> None:
-        self._label, self._lines = label, shown and not terminal.is_terminal
-        self._said = time.monotonic()
+        self._label, self._lines = label, Lines(shown)
         self._bars = Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
@@ -73,6 +102,4 @@ class CountBar:
         if not self._bars.tasks[0].started:
             self._bars.start_task(self._task)
         self._bars.update(self._task, completed=done, total=total, note=note)
-        if self._lines and time.monotonic() >= self._said + EVERY:
-            self._said = time.monotonic()
-            say_note(f"{self._label} {done}/{total}  {note}")
+        self._lines(f"{self._label} {done}/{total}", done, total, note)

@@ -12,7 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..extras import require
 from .notices import Notices
+
+GREY = ("1", "L", "LA", "La", "I", "I;16", "F")  # modes of PIL images without colour
+COLOURED = 40  # difference between a pixel's channels, of 255
 
 
 def checked_mask(mask: Any) -> Tensor | None:
@@ -21,16 +25,18 @@ def checked_mask(mask: Any) -> Tensor | None:
     Args:
         mask: [H, W] picture, [T, H, W] one picture per frame, [B, T or 1, H, W] one for each sample, [V] or [1, V]
             weights of the video tokens; a tensor or anything that ``torch.as_tensor`` takes; uint8 counts as 0..255. A
-            PIL image, or the path of a picture file: its brightness.
+            PIL image, or the path of a picture file: its brightness; it may be stored in colour, but not be coloured.
 
     Raises:
         InputError: no picture could be read, a colour picture, another shape, or values outside 0..1.
     """
     if mask is None:
         return None
+    name = "The mask"
     if isinstance(mask, str | Path):
-        mask = _read(Path(mask))
+        name, mask = f"The mask {mask}", _read(Path(mask))
     if hasattr(mask, "convert") and hasattr(mask, "getbands"):  # a PIL image
+        refuse_colour(mask, name)
         mask = np.array(mask.convert("L"))
     try:
         tensor = mask if isinstance(mask, Tensor) else torch.as_tensor(np.array(mask))
@@ -45,7 +51,8 @@ def checked_mask(mask: Any) -> Tensor | None:
         raise InputError(f"A mask has shape [H, W], [T, H, W], [B, T, H, W] or [tokens], not {list(tensor.shape)}.")
     if tensor.ndim == 3 and tensor.shape[-1] in (3, 4) and min(tensor.shape[:2]) > 4:
         raise InputError(
-            f"A mask has one value a pixel; {list(tensor.shape)} is a colour picture. Give one channel of it."
+            f"A mask has one value a pixel; {list(tensor.shape)} is a colour picture. Give a mask of it, as "
+            "synccache.masks.person.person_mask finds one in a photo, or one channel if it is black and white."
         )
     low, high = float(tensor.min()), float(tensor.max())
     if not (low >= 0 and high <= 1):
@@ -54,6 +61,7 @@ def checked_mask(mask: Any) -> Tensor | None:
 
 
 def _read(path: Path) -> Any:
+    require("Reading a mask from a file", "PIL")
     from PIL import Image  # pictures are read here alone
 
     from ..media.image import known_formats, upright
@@ -64,6 +72,40 @@ def _read(path: Path) -> Any:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         text = f"{path} can't be read as a mask ({error}). Give a picture file, white where the person is."
         raise InputError(text) from None
+
+
+def refuse_colour(picture: Any, name: str) -> None:
+    """Refuse a PIL image that is coloured, as a photo is; one that is grey but stored in colour will do.
+
+    Raises:
+        InputError: over 1 % of its pixels are coloured, by more than JPEG colours a grey picture.
+    """
+    if picture.mode in GREY:
+        return
+    pixels = np.asarray(picture.convert("RGB"), np.int16)
+    coloured = float((np.ptp(pixels, axis=-1) > COLOURED).mean())
+    if coloured > 0.01:
+        raise InputError(
+            f"{name} is a colour picture ({coloured:.0%} of its pixels are coloured), not a mask. Give a black and "
+            "white one, white where the person is; synccache.masks.person.person_mask finds one in a photo."
+        )
+
+
+def misfit(mask: Tensor, grid: tuple[int, int, int]) -> str | None:
+    """What is wrong with the shape of a mask of pictures on a video of t × h × w tokens; None where they fit.
+
+    Tokens are square, and pictures are cut or filled up to whole ones, so that sides may differ by one token, and a
+    little more. An even mask fits everywhere.
+    """
+    if mask.ndim < 2 or mask.shape[-2] == 1 or bool((mask == mask.flatten()[0]).all()):
+        return None
+    (height, width), (t, h, w) = mask.shape[-2:], grid
+    frames = mask.shape[-3] if mask.ndim > 2 else 1
+    if not (h - 1) * width <= 1.1 * height * (w + 1) or not (w - 1) * height <= 1.1 * width * (h + 1):
+        return f"it has {width} × {height} pixels, the video {w} × {h} tokens, which is another shape"
+    if frames > 1 and not t <= frames <= 8 * t:
+        return f"it has {frames} frames, the video {t} frames of tokens"
+    return None
 
 
 def token_weights(mask: Tensor, grid: tuple[int, int, int] | None, tokens: int | None, batch: int) -> Tensor | None:
@@ -131,6 +173,13 @@ class TokenMask:
         if last is not mask or known != key:
             tokens = stream.shape[1] if stream.ndim == 3 else None
             weights = token_weights(mask, grid, tokens, stream.shape[0])
+            wrong = misfit(mask, grid) if weights is not None and grid is not None and self.mask is mask else None
+            if wrong is not None:
+                notices.say(
+                    "mask's shape",
+                    f"The mask is stretched to the video: {wrong}. Give a mask of the video's own pictures, cut and "
+                    "scaled as the pipeline does with the portrait.",
+                )
             if weights is None:
                 notices.say(
                     "grid",

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 
+# What may stand between the user's line and ours.
+BETWEEN = ("synccache", "torch", "diffusers", "accelerate", "peft", "transformers", "contextlib", "functools")
+
 
 class Notice(UserWarning):
     """Something that the user should know; the results stay right."""
@@ -19,12 +22,12 @@ class Notices:
     def say(self, topic: str, text: str) -> None:
         if topic not in self._said:
             self._said.add(topic)
-            warnings.warn(text, Notice, stacklevel=_callers_level())
+            notice(text)
 
 
-def _callers_level() -> int:
-    """For ``warnings.warn``: the first frame that is neither this package's nor torch's, so the user's own line."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("synccache", "torch"):
+def notice(text: str, category: type[Warning] = Notice) -> None:
+    """Warn, and point to the user's own line: the first frame outside this package and the libraries around it."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
         level, frame = level + 1, frame.f_back
-    return level
+    warnings.warn(text, category, stacklevel=level)

@@ -4,7 +4,20 @@
 >>> inspect("wan2.2-s2v-14b").kept_bytes / 2**30
 """
 
-from .inspect import Blocks, Inspection, Segment, inspect
-from .models import MODELS, find_model
+from typing import TYPE_CHECKING
+
+from ..lazily import exports
+
+if TYPE_CHECKING:
+    from .inspected import Blocks, Inspection, Segment, inspect
+    from .models import MODELS, find_model
 
 __all__ = ["MODELS", "Blocks", "Inspection", "Segment", "find_model", "inspect"]
+
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        **dict.fromkeys(("Blocks", "Inspection", "Segment", "inspect"), "inspected"),
+        **dict.fromkeys(("MODELS", "find_model"), "models"),
+    },
+)

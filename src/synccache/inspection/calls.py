@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Config = Mapping[str, Any]
-Make = Callable[..., Tensor]  # sizes of a tensor to make
+Make = Callable[..., "Tensor"]  # sizes of a tensor to make
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ def _ltx(config: Config, size: Size, make: Make) -> dict[str, Any]:
 
 
 def _flux(config: Config, size: Size, make: Make) -> dict[str, Any]:
+    import torch
+
     h, w = size.height // 16, size.width // 16
     like = make(1)
     rows, columns = (torch.arange(n, device=like.device, dtype=like.dtype) for n in (h, w))

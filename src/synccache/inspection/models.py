@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..methods.settings import unknown
+from ..extras import require
 from .calls import CALLS, Call, Size
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 OURS = {
     "WanModel_S2V": f"{__package__}.shapes",
@@ -46,10 +47,12 @@ class Model:
     def call(self) -> Call:
         return CALLS[self.cls]
 
-    def build(self, device: str | torch.device = "meta", dtype: torch.dtype = torch.bfloat16) -> nn.Module:
-        """The transformer with random weights on ``device``, in evaluation mode; on "meta" without any storage."""
+    def build(self, device: str | torch.device = "meta", dtype: torch.dtype | None = None) -> nn.Module:
+        """The transformer with random weights, in evaluation mode; on "meta" without storage. bfloat16 by default."""
+        import torch
+
         before = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
+        torch.set_default_dtype(dtype or torch.bfloat16)
         try:
             with torch.device(device):
                 return self._built().eval().requires_grad_(False)
@@ -61,6 +64,8 @@ class Model:
             from ..portrait.transformer import PortraitConfig, PortraitTransformer
 
             return PortraitTransformer(PortraitConfig(**self.config))
+        if self.cls not in OURS:
+            require(f"Looking at a {self.cls}", "diffusers")
         cls = getattr(import_module(OURS.get(self.cls, "diffusers")), self.cls)
         return cls(**self.config)
 
@@ -102,6 +107,8 @@ def find_model(name_or_path: str) -> Model:
         return MODELS[name_or_path.lower()]
     path = Path(name_or_path)
     if not path.exists():
+        from ..methods.settings import unknown
+
         raise InputError(unknown("known model, nor a path", name_or_path, MODELS))
     candidates = [path / "config.json", path / "transformer" / "config.json"] if path.is_dir() else [path]
     file = next((p for p in candidates if p.is_file()), None)

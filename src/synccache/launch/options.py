@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,12 +11,10 @@ from typing import Any, NoReturn
 
 from ..core.pace import speed_of
 from ..errors import InputError
-from ..methods import find
-from ..methods.defaults import default_for
-from ..methods.written import settings_from
+from ..written import read, settings_from
 
 USAGE = "synccache run [options] -- SCRIPT [arguments]\n       synccache run [options] -- -m MODULE [arguments]"
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   synccache run --speed 3 -- generate.py --task s2v-14B --ckpt_dir ./Wan2.2-S2V-14B --image me.png --audio hello.wav
   torchrun --nproc-per-node 8 -m synccache run --speed 3 -- generate.py --task s2v-14B --ulysses_size 8 ...
   synccache run --method dbcache --report out/ -- -m my_package.infer --prompt "a dog"
@@ -57,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
         description="Run a Python script or module unchanged, with a cache on the video transformers that it calls.",
     )  # fmt: skip
     add = found.add_argument
-    add("-s", "--speed", metavar="X", help="how many times faster: 3, or quality (2), balanced (3), fast (4)")
-    add("-m", "--method", metavar="NAME", help="a method of 'synccache methods'; 'none' computes every step")
+    add("--speed", metavar="X", help="how many times faster: 3, or quality (2), balanced (3), fast (4)")
+    add("--method", metavar="NAME", help="a method of 'synccache methods'; 'none' computes every step")
     add("--set", metavar="NAME=VALUE", action="append", default=[], help="a setting of the method; repeatable")
     add("--mask", metavar="PNG", help="where the person is: white on black")
     add("--steps", metavar="N", type=int, help="steps of a run, where the script doesn't show how many there are")
@@ -80,19 +79,54 @@ def read_options(arguments: Sequence[str], needs_command: bool = True) -> Option
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if needs_command and (not command or command in (["-m"], ["-c"])):
         raise InputError("There is no script to run. Give it behind the options: synccache run --speed 3 -- infer.py")
-    numbers = {"speed": _number(given.speed), "steps": given.steps, "mask": given.mask}
+    numbers = {"speed": None if given.speed is None else read(given.speed), "steps": given.steps, "mask": given.mask}
     settings = settings_from(given.set, **numbers)
     if given.method is None and not {"speed", "threshold", "computed_steps"} & set(settings):
         settings["speed"] = "balanced"
     if "speed" in settings:
         speed_of(settings["speed"])
     method = None if given.method is None else given.method.lower()
-    find(method if method is not None else default_for("").method)
     return Options(method, settings, tuple(given.include), given.strict, given.report, tuple(command))
 
 
-def _number(text: str | None) -> float | str | None:
+def check(options: Options) -> None:
+    """Refuse a script that isn't there, a report that can't be written, and a method that there isn't.
+
+    Raises:
+        InputError: says what was looked for.
+    """
+    first = options.command[0]
+    if first.startswith("-") and first not in ("-m", "-c"):
+        raise InputError(f"{first} is no option of 'synccache run'. Put its options before --, the script behind it.")
+    if first not in ("-m", "-c") and not Path(first).exists():
+        raise InputError(f"There is no script {first}. Give a path, or -m and a module's name.")
+    check_attaching(options)
+
+
+def check_attaching(options: Options) -> None:
+    """Refuse a report that can't be written, and a method that there isn't.
+
+    Raises:
+        InputError: says what was looked for.
+    """
+    from ..methods import find  # torch comes with it
+
+    make_folder(options.report)
+    if options.method is not None:
+        find(options.method)
+
+
+def make_folder(folder: Path | None) -> None:
+    """Make the folder for a report, if there is to be one.
+
+    Raises:
+        InputError: it can't be made, or written into.
+    """
+    if folder is None:
+        return
     try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder {folder} can't be made ({error.strerror}). Choose another.") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"The folder {folder} can't be written into. Choose another.")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ..documents import write_document
-from ..errors import InputError, SynccacheError
+from ..errors import SynccacheError
 from .options import Options
 from .watch import Attached, Watch
 
@@ -52,22 +51,6 @@ class Report:
             if attached.trace.records:
                 attached.trace.plot(self.folder / f"steps{number or ''}.png")
         self.say(f"report: {self.folder}")
-
-
-def make_folder(folder: Path | None) -> None:
-    """Make the folder for a report, if there is to be one.
-
-    Raises:
-        InputError: it can't be made, or written into.
-    """
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"The folder {folder} can't be made ({error.strerror}). Choose another.") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"The folder {folder} can't be written into. Choose another.")
 
 
 def summary(attached: Attached) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import InputError
 from .options import Options
-from .report import Report, make_folder
+from .report import Report
 from .watch import Watch
 
 NOTHING_ATTACHED = 3  # exit code of --strict
@@ -47,20 +46,6 @@ def run(options: Options) -> int:
     finally:
         watch.stop()
     return 0 if report.finish() or not options.strict else NOTHING_ATTACHED
-
-
-def check(options: Options) -> None:
-    """Refuse a script that isn't there, and a report that can't be written.
-
-    Raises:
-        InputError: says what was looked for.
-    """
-    first = options.command[0]
-    if first.startswith("-") and first not in ("-m", "-c"):
-        raise InputError(f"{first} is no option of 'synccache run'. Put its options before --, the script behind it.")
-    if first not in ("-m", "-c") and not Path(first).exists():
-        raise InputError(f"There is no script {first}. Give a path, or -m and a module's name.")
-    make_folder(options.report)
 
 
 def execute(command: Sequence[str]) -> None:

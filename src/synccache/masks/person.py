@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool3d
 
+from ..core.mask import refuse_colour
+from ..core.notices import notice
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def load_mask(path: str | PathLike, size: int | tuple[int, int]) -> Array:
                     raise InputError(f"the mask {path} has {wide}x{high} pixels; scale it below 50 million")
                 picture = upright(opened)
                 wide, high = picture.size
+                refuse_colour(picture, f"The mask {path}")
                 mask = _brightness(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, InputError):
@@ -134,10 +137,10 @@ def _face_of(image: Array, face: Face | None, consequence: str) -> Face | None:
 
         face = detect_face(image)
         if face is None:
-            warnings.warn(
+            notice(
                 f"no face was found in the {image.shape[1]}x{image.shape[0]} picture: {consequence}; "
                 "give a mask of your own, or a photo with one upright face",
-                stacklevel=3,
+                UserWarning,
             )
     return face
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
 from synccache.errors import InputError
+from synccache.files import existing_file
 
 SHORTEST = 0.1
 LONGEST = 600.0
@@ -52,27 +52,6 @@ def load(
         raise InputError(f"{name} holds {wave.size / rate:.2f} s of sound; at least {min_seconds:g} s are needed.")
     peak = float(np.abs(wave).max(initial=0.0))
     return wave / np.float32(peak) if peak > 1.0 else wave
-
-
-def existing_file(path: str | os.PathLike[str], wanted: str) -> str:
-    """The path as text, once it is sure that a non-empty, readable file lies there; `wanted` is "an audio file", say.
-
-    Raises:
-        InputError: nothing is there, or a folder, an empty file, or one that may not be read.
-    """
-    name = os.fspath(path)
-    file = Path(name)
-    if "\0" in name or not file.exists():
-        raise InputError(f"{name!r} does not exist; give the path of {wanted}.")
-    if file.is_dir():
-        raise InputError(f"{name} is a folder; give the path of {wanted}.")
-    if not file.is_file():
-        raise InputError(f"{name} is a pipe or a device; save what comes from it, and give the path of {wanted}.")
-    if file.stat().st_size == 0:
-        raise InputError(f"{name} is empty (0 bytes); give {wanted} with something in it.")
-    if not os.access(name, os.R_OK):
-        raise InputError(f"{name} may not be read by this user; change its permissions.")
-    return name
 
 
 def open_media(name: str) -> Any:

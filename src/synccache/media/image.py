@@ -12,7 +12,8 @@ import pillow_heif
 from PIL import ExifTags, Image
 
 from synccache.errors import InputError
-from synccache.media.audio import existing_file, open_media
+from synccache.files import existing_file
+from synccache.media.audio import open_media
 
 # Formats that Pillow decodes itself; no others, since some (EPS) start another program.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000", "TGA")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,44 +12,7 @@ import numpy as np
 from av.video.reformatter import Colorspace
 
 from synccache.errors import InputError
-from synccache.media.audio import existing_file
-
-
-def check_writable(path: str | os.PathLike[str]) -> Path:
-    """The path of an mp4 that can be written; call it before long work.
-
-    Raises:
-        InputError: the suffix isn't .mp4, the folder is missing or not writable, or a folder has that name.
-    """
-    target = Path(path)
-    if target.suffix.lower() != ".mp4":
-        raise InputError(f"{target} must end in .mp4, since video is written as MP4, but ends in {target.suffix!r}.")
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; give the name of a file in it.")
-    if not target.parent.is_dir():
-        raise InputError(f"{target} cannot be written: there is no folder {target.parent}; make it first.")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror}); choose another folder.") from error
-    return target
-
-
-@contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that takes its place at the end, or vanishes if anything is raised."""
-    descriptor, name = tempfile.mkstemp(suffix=target.suffix, prefix=f".{target.stem}-", dir=target.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp lets the owner alone read it
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+from synccache.files import check_mp4, existing_file, whole_file
 
 
 def write(
@@ -73,14 +34,31 @@ def write(
     Raises:
         InputError: the path cannot be written, there is no frame, or frames differ in size or aren't uint8 RGB.
     """
-    target = check_writable(path)
+    target = check_mp4(path)
+    with whole_file(target) as temporary:
+        encode(temporary, frames, fps, audio, crf)
+    return target
+
+
+def encode(
+    path: Path,
+    frames: np.ndarray | Iterable[np.ndarray],
+    fps: float | Fraction,
+    audio: tuple[np.ndarray, int] | None = None,
+    crf: int = 16,
+) -> None:
+    """``write`` into a file that may be left incomplete; arguments as there.
+
+    Raises:
+        InputError: there is no frame, or frames differ in size or aren't uint8 RGB.
+        OSError: the file cannot be written.
+    """
     rate = Fraction(fps).limit_denominator(1001)
     if rate <= 0:
         raise InputError(f"fps must be above 0, but is {fps}.")
     options = {"movflags": "faststart"}
-    with whole_file(target) as temporary, av.open(str(temporary), "w", format="mp4", options=options) as container:
+    with av.open(str(path), "w", format="mp4", options=options) as container:
         _encode(container, frames, rate, audio, crf)
-    return target
 
 
 def _encode(

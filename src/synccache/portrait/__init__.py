@@ -1,3 +1,5 @@
 """The built-in talking-portrait model: renderer, speech, transformer, training, evaluation."""
 
-GUIDANCE_SCALE = 3.0  # of the audio, where nobody says otherwise: what the packaged weights were judged at
+from ..extras import require
+
+require("The portrait model", "PIL", "av", "cv2", "diffusers", "matplotlib", "pillow_heif", "scipy", "skimage")

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import torch
 
+from ..defaults import GUIDANCE_SCALE
 from ..masks.person import person_mask
 from ..metrics.fidelity import background_psnr, temporal_std
 from ..metrics.sync import audio_envelope, pearson, speaking_range, sync
-from . import GUIDANCE_SCALE
 from .data import HELD_OUT, sample_clip, to_pixels
 from .framing import mouth_region
 from .hearing import FRAME, features

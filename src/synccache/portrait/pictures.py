@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..defaults import GUIDANCE_SCALE
+from ..files import whole_file
 from ..media.compose import caption
-from . import GUIDANCE_SCALE
 from .data import HELD_OUT, Clip, sample_clip, to_pixels
 from .pipeline import PortraitPipeline
 from .speech import Utterances
@@ -39,9 +39,8 @@ def loss_curve(losses: Sequence[tuple[int, float]], path: Path) -> Path:
     axes.set_xlabel("training step")
     axes.set_ylabel("loss")
     axes.legend()
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=110, format="png")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=110, format="png")
     return path
 
 
@@ -80,9 +79,8 @@ def sample_strip(
             pictures = [clip.portrait, *(row[i] for i in shown)]
             strip = np.hstack([cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for p in pictures])
             rows.append(np.hstack([np.rot90(caption(name, SIDE, 20)), strip]))
-    partial = path.with_name(f".{path.name}")
-    Image.fromarray(np.vstack(rows)).save(partial, format="PNG")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        Image.fromarray(np.vstack(rows)).save(partial, format="PNG")
     return path
 
 

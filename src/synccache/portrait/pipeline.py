@@ -12,8 +12,8 @@ import torch
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
+from ..defaults import GUIDANCE_SCALE
 from ..errors import InputError
-from . import GUIDANCE_SCALE
 from .data import to_pixels, with_presence
 from .hearing import FPS, features
 from .transformer import PortraitTransformer
@@ -117,6 +117,8 @@ class PortraitPipeline:
         guidance_scale: float = GUIDANCE_SCALE,
         seed: int = 0,
         on_step: Callable[[int, int], None] | None = None,
+        finished: Sequence[Tensor] = (),
+        on_clip: Callable[[int, Tensor], None] | None = None,
     ) -> np.ndarray:
         """Animate a portrait.
 
@@ -126,6 +128,8 @@ class PortraitPipeline:
             steps, guidance_scale: as in ``denoise``.
             seed: of everything that the audio does not determine.
             on_step: called with (steps done, steps of all clips).
+            finished: the first clips, as ``on_clip`` was given them; they aren't made again.
+            on_clip: called with the number and the video [1, 3, T, H, W], -1 to 1, of each clip that was made.
 
         Returns float32 [T, H, W, 3], 0 to 1, at ``FPS`` frames a second.
         """
@@ -135,19 +139,23 @@ class PortraitPipeline:
         length, count = self.transformer.config.frames, self.frames(len(audio))
         clips = self.clips(len(audio))
         heard = features(torch.from_numpy(np.ascontiguousarray(audio)), clips * length)
-        reference = to_pixels(image)[None]
-        total, motion, parts = clips * steps, None, []
-        for clip in range(clips):
+        device = next(self.transformer.parameters()).device
+        heard, reference = heard.to(device), to_pixels(image)[None].to(device)
+        parts = [video.to(device) for video in finished[:clips]]
+        total, motion = clips * steps, self.last_frames(parts[-1]) if parts else None
+        for clip in range(len(parts), clips):
             window = heard[None, clip * length : (clip + 1) * length]
             report = None if on_step is None else lambda done, n, clip=clip: on_step(clip * n + done, total)
             video = self.denoise(
                 reference, window, motion, steps=steps, guidance_scale=guidance_scale, seeds=[seed * 1009 + clip],
                 on_step=report,
             )  # fmt: skip
+            if on_clip is not None:
+                on_clip(clip, video)
             parts.append(video)
             motion = self.last_frames(video)
         frames = torch.cat(parts, dim=2)[0, :, :count]
-        return ((frames + 1) / 2).permute(1, 2, 3, 0).contiguous().numpy()
+        return ((frames + 1) / 2).permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
 __all__ = ["FPS", "PortraitPipeline"]

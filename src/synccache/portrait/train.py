@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..defaults import TRAINING_STEPS
 from ..errors import InputError
+from ..files import whole_file
 from .data import loader, to_pixels, with_presence
 from .lips import LipReader
 from .muon import Muon
@@ -39,7 +40,7 @@ class TrainSettings:
     batch): short clips first, since faces are learned from many people rather than from many frames.
     """
 
-    steps: int = 2400
+    steps: int = TRAINING_STEPS
     seed: int = 0
     learning_rate: float = 1.5e-3
     muon_rate: float = 2e-2
@@ -220,14 +221,12 @@ def train(
             "seconds": seconds,
             "settings": json.dumps(asdict(settings)),
         }
-        partial = checkpoint.with_suffix(".tmp")
-        torch.save(state, partial)
-        os.replace(partial, checkpoint)
+        with whole_file(checkpoint) as partial:
+            torch.save(state, partial)
         averaged = PortraitTransformer(model.config)
         averaged.load_state_dict(ema.state)
-        partial = out / "portrait.safetensors.tmp"
-        averaged.save(partial, metadata={"step": str(step), "hours": f"{seconds / 3600:.2f}"})
-        os.replace(partial, out / "portrait.safetensors")
+        with whole_file(out / "portrait.safetensors") as partial:
+            averaged.save(partial, metadata={"step": str(step), "hours": f"{seconds / 3600:.2f}"})
         (out / "loss.json").write_text(json.dumps(losses))
         if on_save:
             on_save(averaged.eval(), step, losses)

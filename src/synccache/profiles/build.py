@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import methods
 from ..core.anatomy import Anatomy
 from ..core.method import Method
 from ..core.pace import Pace, skipped_cost, speed_of
 from ..core.types import innermost
 from ..errors import InputError
 from ..gates import Budget
+from ..methods import complete, find
 from ..methods.names import is_composed
 from ..methods.settings import COMMON, unknown
 from ..methods.values import check
@@ -52,8 +52,8 @@ def build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, sche
         return _by_hand(method, given, anatomy, scheduler)
     if not isinstance(method, str):
         raise InputError(f"A method is a name or a Method, not a {type(method).__name__}.")
-    recipe, plan = methods.find(method), None
-    settings = methods.complete(recipe, given, anatomy.name, len(anatomy.blocks))
+    recipe, plan = find(method), None
+    settings = complete(recipe, given, anatomy.name, len(anatomy.blocks))
     as_given: dict[str, Any] = {name: given.get(name) for name in ("plan", "profile") if name in settings}
     profiles = opened(settings.get("profile"))
     if "plan" in recipe.settings:

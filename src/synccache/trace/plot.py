@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..extras import require
 
 
 def draw_trace(trace: Any, path: Path, run: int = -1) -> Path:
@@ -14,6 +15,7 @@ def draw_trace(trace: Any, path: Path, run: int = -1) -> Path:
     Raises:
         InputError: the trace is empty.
     """
+    require("A plot", "matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -121,7 +121,10 @@ class Trace:
     def summary(self) -> str:
         """A table of the runs, and the latest one's steps, ``#`` computed, ``.`` skipped, with the reasons."""
         if not self.records:
-            return "Nothing was called yet."
+            return (
+                "No step was traced: nothing was called yet, or autograd was recording, which leaves every step "
+                "computed (call the model under torch.no_grad())."
+            )
         lines = ["run  steps  computed  skipped   s/computed   s/skipped  cached MiB  probe MiB"]
         for number in range(len(self.runs)):
             steps, calls = self.steps(number), self.of_run(number)

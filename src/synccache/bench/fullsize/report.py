@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...media.video import whole_file
+from ...files import whole_file
 
 BAR = {"cuda": 0.95, "cpu": 0.9}  # of the ideal speed-up
 

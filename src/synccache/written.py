@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import InputError
+from .errors import InputError
 
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
@@ -25,11 +25,12 @@ def settings_from(pairs: Sequence[str], **flags: Any) -> dict[str, Any]:
             raise InputError(f"--set takes name=value, such as --set max_gap=4, but {pair!r} was given.")
         if name in settings:
             raise InputError(f"{name} was given twice; give it once.")
-        settings[name] = _value(text.strip())
+        settings[name] = read(text.strip())
     return settings
 
 
-def _value(text: str) -> Any:
+def read(text: str) -> Any:
+    """A value as people write it: a number, a word, a list as JSON has it."""
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:
