@@ -21,7 +21,7 @@ TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in FIL
 
 # Each part may import what stands above it, and nothing beside it. Parts that aren't listed stand below all of these.
 ORDER = (
-    ("errors", "memory", "lazily"),
+    ("defaults", "errors", "memory", "lazily"),
     ("extras", "files"),
     ("documents", "media", "sampling", "trace"),
     ("core",),
