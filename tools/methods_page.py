@@ -11,6 +11,7 @@ from typing import Any
 from synccache.api import methods
 from synccache.cli import catalogue
 from synccache.cli.catalogue import described
+from synccache.defaults import DEFAULTS, OTHERS
 from synccache.inspection.stored import COUNTED
 from synccache.methods.recipe import Recipe
 
@@ -35,6 +36,14 @@ scope says otherwise, on the built-in portrait model / on Wan2.2-S2V-14B; *+ n* 
 for the gate to compare with or as the output from which other branches are filled in, and *others n* what each of these
 branches holds. A dash: it needs a profile of that model first.
 
+Every method takes `speed=3` (or `"quality"` 2, `"balanced"` 3, `"fast"` 4): how many times faster denoising is to be.
+The number of computed steps follows from what a skipped step costs, estimated at first, timed as soon as some were
+skipped; at least 5 are computed, and what can't be reached is said with the highest speed that can. Methods with a
+`computed_steps` setting take it as that many steps; the others compute as many, evenly spread, in the place of their
+own rule. `speed=` without a method takes the model's default:
+
+{DEFAULTS}
+
 What a method learns beforehand comes from one uncached run: `synccache profile --method NAME --out
 profile.safetensors` on the built-in portrait model, which has most of them already; `synccache.learn_profile(pipe,
 "NAME", lambda: pipe(...)).save("profile.safetensors")` on any other. `--profile` and `profile=` use it. A profile is
@@ -52,7 +61,9 @@ def page() -> str:
     recipes = methods().values()
     rows = ["| method | year | when | where | how | tensors | needs |", "|---|---|---|---|---|---|---|"]
     rows += [_row(recipe, described(recipe)["cached_tensors"]) for recipe in recipes]
-    return "\n".join([HEAD, *rows, "", *(_section(recipe) for recipe in recipes)])
+    families = {**DEFAULTS, "any other": OTHERS}.items()
+    chosen = "\n".join(f"- {family}: `{default.method}`; {default.why}." for family, default in families)
+    return "\n".join([HEAD.replace("{DEFAULTS}", chosen), *rows, "", *(_section(recipe) for recipe in recipes)])
 
 
 def _row(recipe: Recipe, held: dict[str, dict[str, int] | None]) -> str:

@@ -34,3 +34,9 @@ OTHERS = Default(
 def default_for(family: str) -> Default:
     """The method for a model family (``anatomy.name``) where a speed is asked for, and no method named."""
     return DEFAULTS.get(family, OTHERS)
+
+
+def default_of(method: str) -> dict[str, str]:
+    """The model families whose default a method is, each with the reason."""
+    families = {**DEFAULTS, "other models": OTHERS}
+    return {family: default.why for family, default in families.items() if default.method == method}

@@ -46,6 +46,7 @@ def methods(
 def _describe(row: dict[str, Any]) -> None:
     say(f"{row['name']}: {row['summary']}")
     facts = [("paper", row["paper"]), ("when", row["gate"]), ("where", row["scope"]), ("how", row["forecaster"])]
+    facts += [("default for", f"{family}: {why}") for family, why in row["default_for"].items()]
     facts += [("needs", row["needs"]), ("example", example(row))]
     if row["learns"]:
         facts.append(("profile", f"synccache profile --method {row['name']} --out profile.safetensors"))

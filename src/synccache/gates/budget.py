@@ -87,27 +87,40 @@ class Budget:
         if run.total is None:
             return None
         wanted = min(steps_of(self.computed_steps, run.total), run.total)
-        first, last = protected_ends(self.gate, run.total, wanted)
-        if self.errors is None or len(self.errors) < 2:
-            first = min(first, max(1, wanted // 3))  # or else few steps would be left for the rest of the run
+        first, last = self._ends(run.total, wanted)
+        if not self._knows:
             gate: Gate = Listed(frozenset(spread(run.total, wanted, first, last)))
             return State(gate, gate.init(run), run.total, wanted, first, last)
-        known = stretched(self.errors, run.total)
+        known = stretched(self.errors or (), run.total)
         gate = with_threshold(self.gate, threshold_for(self.gate, known, wanted))
         return State(gate, gate.init(run), run.total, wanted, first, last, known)
 
+    @property
+    def _knows(self) -> bool:
+        return self.errors is not None and len(self.errors) > 1
+
+    def _ends(self, total: int, wanted: int) -> tuple[int, int]:
+        """How many first and last steps of a run are computed whatever the gate says."""
+        first, last = protected_ends(self.gate, total, wanted)
+        if self._knows:
+            return first, last
+        return min(first, max(1, wanted // 3)), last  # or else few steps would be left for the rest of the run
+
     def _replanned(self, state: State, index: int) -> State:
-        """The same run from step ``index`` on, where its pace now wants another number of steps."""
+        """The same run from step ``index`` on, where its pace now wants another number of steps. The last ones are
+        computed although that number may be spent already."""
         wanted = steps_of(self.computed_steps, state.total)
         if wanted == state.wanted or state.done[0] >= index:
             return state
-        if state.known:
+        first, last = self._ends(state.total, wanted)
+        wanted = max(wanted, state.computed + last)
+        if self._knows:
             gate = with_threshold(self.gate, threshold_for(self.gate, state.known, wanted))
         else:
             left = max(0, wanted - state.computed)
-            rest = spread(state.total - index, left, max(0, state.first - index), min(state.last, left))
+            rest = spread(state.total - index, left, max(0, first - index), min(last, left))
             gate = Listed(frozenset(index + step for step in rest))
-        return replace(state, gate=gate, wanted=wanted)
+        return replace(state, gate=gate, wanted=wanted, first=first, last=last)
 
     def decide(self, state: State | None, step: Step, seen: Seen) -> tuple[Decision, State | None]:
         if state is None:

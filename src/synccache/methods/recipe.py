@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.method import Method
 from ..core.types import Gate, Scope
+from ..defaults import default_of
 from ..gates import Last, MaxGap, Warmup
 from ..scopes import WholeStack
 from .recording import Recording
@@ -86,7 +87,8 @@ class Recipe:
         """Everything but the code, as plain values."""
         names = ("name", "summary", "paper", "year", "gate", "scope", "forecaster", "needs")
         known = {n: getattr(self, n) for n in names}
-        return {**known, "learns": self.learn is not None, "settings": dict(self.settings)}
+        more = {"learns": self.learn is not None, "default_for": default_of(self.name)}
+        return {**known, **more, "settings": dict(self.settings)}
 
 
 def protected(gate: Gate, s: Settings) -> Gate:
