@@ -22,7 +22,9 @@ Examples:
 
   synccache inspect hunyuanvideo-avatar --frames 65 --json
 
-  synccache inspect Wan2.1-T2V-1.3B-Diffusers/transformer
+  synccache inspect Wan-AI/Wan2.2-T2V-A14B-Diffusers
+
+  synccache inspect path/to/Wan2.2-S2V-14B/config.json --dtype bfloat16
 """
 
 
@@ -47,7 +49,13 @@ def inspect(
     branches: Annotated[
         int | None, typer.Option(metavar="N", help="Guidance branches; by default what the model is run with.")
     ] = None,
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="Type of the stored tensors.")] = "bfloat16",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Type of the stored tensors: float32, bfloat16, ... By default what the official code stores.",
+        ),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Print a model's blocks, streams, injection sites and the bytes a cache would hold; needs no weights."""
@@ -87,7 +95,7 @@ def _describe(found: Inspection) -> None:
     say_table(("segment", "stream", "per branch"), rows, right=2)
     kept = ", ".join(f"{k.first}-{k.last}" for k in found.kept)
     count, of = len(found.kept), len(found.segments)
-    say(f"everything kept: {size_of(found.segment_bytes)} per branch in {found.dtype}")
+    say(f"everything kept: {size_of(found.segment_bytes)} per branch in {found.dtype} (another type: --dtype)")
     say(f"cache ratio {found.cache_ratio:g}: {count} of {of} kept ({kept}): {size_of(found.kept_bytes)} per branch")
     parts = f"{found.branches} × {size_of(found.kept_bytes)} + {size_of(found.probe_bytes)} for the probe"
     say(f"in all at that ratio: {size_of(found.total_bytes)} = {parts}; a linear forecast holds the residuals twice")

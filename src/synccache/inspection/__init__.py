@@ -10,7 +10,8 @@ from ..lazily import exports
 
 if TYPE_CHECKING:
     from .inspected import Blocks, Inspection, Segment, inspect
-    from .models import MODELS, find_model
+    from .known import MODELS
+    from .models import find_model
 
 __all__ = ["MODELS", "Blocks", "Inspection", "Segment", "find_model", "inspect"]
 
@@ -18,6 +19,7 @@ __getattr__, __dir__ = exports(
     __name__,
     {
         **dict.fromkeys(("Blocks", "Inspection", "Segment", "inspect"), "inspected"),
-        **dict.fromkeys(("MODELS", "find_model"), "models"),
+        "MODELS": "known",
+        "find_model": "models",
     },
 )

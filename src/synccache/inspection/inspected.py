@@ -19,8 +19,10 @@ from ..profiles import Plan, Profile, shipped_file
 from ..profiles.identity import differences
 from ..profiles.plan import SHIPPED
 from ..scopes.segments import Segments
-from .calls import Size
-from .models import Model, find_model
+from .model import Model
+from .models import find_model
+from .size import Size
+from .valueless import answered
 from .watch import Shapes, watch
 
 PROBE = 1  # blocks that SyncCache runs on every step
@@ -113,23 +115,24 @@ def inspect(
     motion: bool = False,
     cache_ratio: float = 0.4,
     branches: int | None = None,
-    dtype: str = "bfloat16",
+    dtype: str | None = None,
 ) -> Inspection:
     """Look at a transformer without its weights.
 
     Args:
-        model: a name in ``MODELS``, or the path of a diffusers folder or ``config.json``.
+        model: a name in ``MODELS``, an address on the hub, or the path of a folder or ``config.json``.
         width, height: of the picture in pixels; ``frames``: of the clip; by default what the model is made for.
         motion: a later clip, which carries tokens of the frames before it.
         cache_ratio: part of the residuals that is kept, over 0 and up to 1.
         branches: guidance branches of a step; by default what the model is run with.
-        dtype: of the stored tensors.
+        dtype: of the stored tensors; by default that of the residual stream in the code that the model is run with.
 
     Raises:
         InputError: an unknown name, or a size, ratio or type that can't be used.
         UnsupportedModel: the model's blocks could not be told.
     """
     known = find_model(model) if isinstance(model, str) else model
+    dtype = dtype or known.call.dtype
     stored = getattr(torch, dtype, None)
     if not (isinstance(stored, torch.dtype) and stored.is_floating_point):
         raise InputError(f"dtype={dtype!r} is no floating-point type. Give bfloat16, float16, float32, ...")
@@ -174,21 +177,22 @@ def _size(model: Model, width: int | None, height: int | None, frames: int | Non
 
 def _seen(model: Model, size: Size) -> tuple[nn.Module, Anatomy, Shapes]:
     try:
-        network = model.build()
+        network = model.build(dtype=torch.float32)
         config = model.complete(network)
 
         def make(*sizes: int) -> Tensor:
-            return torch.empty(sizes, device="meta", dtype=torch.bfloat16)
+            return torch.empty(sizes, device="meta")
 
         arguments = {**model.call.arguments(config, size, make), model.call.timestep: torch.empty(1, device="meta")}
-        structure, shapes = watch(network, find(network), arguments)
+        with answered():
+            structure, shapes = watch(network, find(network), arguments)
     except SynccacheError:
         raise
     except Exception as error:  # whatever a config that doesn't fit its class leads to
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(
-            f"{model.name} can't be built and called as a {model.cls} ({said}). Check its config."
-        ) from None
+            f"{model.name} can't be built and called as a {model.cls}: sizes in its config don't fit each other, or "
+            "that class. Give the config.json that the model came with."
+        ) from error
     return network, structure.anatomy, shapes
 
 
