@@ -167,7 +167,7 @@ def _store(call: Call, capture: Capture) -> None:
     region = capture.region
     call.captures.pop(region.id, None)
     sums = capture.finish()
-    if sums is None or call.position is None or call.position.windowed:
+    if sums is None or call.session.clock.windowed:
         return
     main = next(iter(call.expert.structure.streams(region.first)), None)
     for stream, total in sums.items():
@@ -203,8 +203,7 @@ def _fill(call: Call, structure: Structure, region: Region, index: int, args: tu
 
 def _begin(call: Call, structure: Structure, region: Region, streams: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """The streams with what the region adds to them; None if what is stored doesn't fit."""
-    assert call.position is not None
-    held = call.session.anchors_of(call.expert.index, call.position.branch.name, region)
+    held = call.session.anchors_of(call.expert.index, call.branch.name, region)
     fits = held.keys() == streams.keys() and all(held[n].anchors[0].value.shape == x.shape for n, x in streams.items())
     if not fits or not structure.can_skip(region.members):
         text = f"What was stored for {region.id} doesn't fit this call, so it is computed."

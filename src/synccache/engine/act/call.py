@@ -9,25 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.anatomy import tensors_in
 from ...core.types import Decision, Region, Seen, Step
 from ..engine import Engine, Expert
-from ..place.clock import Position
-from ..place.conditioning import Conditioning, Prints
-from ..place.latents import Latents, Likeness
-from ..place.schedule import Time
+from ..place.conditioning import Prints
+from ..place.evidence import Evidence
 from ..place.told import Told
 from ..store.session import Session
 from .capture import Capture
 
 
-class Call:
+class Call(Evidence):
     """What is known of the call in progress.
 
     Attributes:
-        told, label: where it belongs, as far as somebody says so.
-        time: None while it is still on the accelerator.
-        position, step, decision: None until found.
+        located: whether its place in its run was found; ``step``: that place.
+        decision: None until found.
         decides: whether this branch's decision is the one that others follow.
         alone: whether its output is told from another branch's, or would be: then no region of its own is filled in.
         fills: the regions to fill in, by id; None: all.
@@ -41,26 +37,20 @@ class Call:
         weights: of forecasters, by anchors' times.
     """
 
+    step: Step
+
     def __init__(
         self, engine: Engine, expert: Expert, session: Session, bound: Mapping[str, Any], told: Told, label: Hashable
     ) -> None:
-        anatomy = expert.structure.anatomy
+        super().__init__(bound, expert.structure.anatomy, told, label, engine.schedule)
         self.engine, self.expert, self.session, self.bound = engine, expert, session, bound
-        self.told, self.label = told, label
-        self.latents = Latents(bound[anatomy.latent])
-        self.conditioning = Conditioning(bound, (anatomy.timestep, anatomy.latent), self.latents.batch)
-        self.prints: Prints | None = None
-        self.likeness: Likeness | None = None
-        self.sample: Tensor | None = None
-        self.time: Time | None = None
-        self.position: Position | None = None
-        self.step: Step | None = None
+        self.located = False
         self.decision: Decision | None = None
         self.decides = True
         self.alone = False
         self.changed_input = False
         self.seen = Seen()
-        self.watched: dict[str, Tensor] = dict(zip(("latent",), tensors_in(bound[anatomy.latent]), strict=False))
+        self.watched: dict[str, Tensor] = {"latent": self.latents.tensors[0]}
         self.inputs: Prints | None = None
         self.fills: frozenset[str] | None = frozenset()
         self.captures: dict[str, Capture] = {}
@@ -78,13 +68,11 @@ class Call:
     @property
     def key(self) -> Hashable:
         """Under what the gate's state is kept: None where the branches share it."""
-        assert self.position is not None
-        return None if self.engine.shared else self.position.branch.name
+        return None if self.engine.shared else self.branch.name
 
     def place(self, region: Region) -> tuple[int, Hashable, str]:
         """Where a region's anchors are kept."""
-        assert self.position is not None
-        return self.expert.index, self.position.branch.name, region.id
+        return self.expert.index, self.branch.name, region.id
 
     def is_filled(self, region: Region) -> bool:
         return self.fills is None or region.id in self.fills

@@ -36,25 +36,24 @@ def decide(call: Call) -> None:
     computed step is stored, the call is computed, whoever decided.
     """
     engine, session, expert = call.engine, call.session, call.expert
-    if not engine.shared and call.position is None:
+    if not engine.shared and not call.located:
         call.bring()
         locate(call)
-    if call.position is None or call.decides:
+    if not call.located or call.decides:
         call.seen = _look(call)
     else:
         call.bring()
-    if call.position is None:
+    if not call.located:
         locate(call)
-    place, step = call.position, call.step
-    assert place is not None and step is not None
+    step = call.step
     if has_changed(call):
         led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
-        session.drop(branch=None if led else place.branch.name)
+        session.drop(branch=None if led else call.branch.name)
         call.changed_input = True
-    if place.windowed:
+    if session.clock.windowed:
         _note(call, Decision(Action.COMPUTE, "window"))
         return
-    if place.new_run or not call.decides:
+    if call.new_run or not call.decides:
         now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
         call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.ratios)
     decision = _ask(call) if call.decides else session.shared
@@ -73,7 +72,7 @@ def decide(call: Call) -> None:
             if engine.shared:
                 session.drop_older(session.computed_at.get(key, 0))
             session.computed_at[key] = step.index
-            session.reasons[decision.reason] += bool(expert.regions) and place.new_evaluation and not step.evaluation
+            session.reasons[decision.reason] += bool(expert.regions) and call.new_evaluation and not step.evaluation
         for name, tap in call.seen.taps.items():
             if tap.now is not None:
                 watch = engine.measure.watches[name]
@@ -92,14 +91,13 @@ def _possible(call: Call, decision: Decision) -> Decision:
     """``decision``, or to compute where it can't be followed."""
     if not decision.fills:
         return decision
-    session, expert, place = call.session, call.expert, call.position
-    assert place is not None
+    session, expert = call.session, call.expert
     since = session.computed_at.get(call.key, 0)
     usable = [] if call.alone else expert.usable()
     filled = [r for r in usable if decision.of(r) is Action.FILL]
     only_guidance = expert.guidance is not None and not expert.filled
-    told = only_guidance and session.told(expert.index, guidance_id(place.branch), since)
-    if told or (filled and session.ready(expert.index, place.branch.name, filled, since)):
+    told = only_guidance and session.told(expert.index, guidance_id(call.branch), since)
+    if told or (filled and session.ready(expert.index, call.branch.name, filled, since)):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
     if only_guidance and call.decides and len(session.clock.branches) < 2:
@@ -110,7 +108,6 @@ def _possible(call: Call, decision: Decision) -> Decision:
 
 def _ask(call: Call) -> Decision:
     session, gate, step, key = call.session, call.engine.method.gate, call.step, call.key
-    assert step is not None
     if key not in session.gates:
         try:
             session.gates[key] = gate.init(Run(session.total, call.expert.filled))
@@ -119,7 +116,7 @@ def _ask(call: Call) -> Decision:
                 raise
             session.gates[key] = gate.init(Run(None, call.expert.filled))  # a guess refuses no run
     decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
-    if decision.fills and (step.index == 0 or (call.position is not None and call.position.new_run)):
+    if decision.fills and (step.index == 0 or call.new_run):
         decision = replace(decision, action=Action.COMPUTE, actions=None, reason="first step")
     return decision
 
@@ -127,7 +124,7 @@ def _ask(call: Call) -> Decision:
 def _look(call: Call) -> Seen:
     """Measure the ratios, and bring them over together with all else that the call needs on the host."""
     engine, measure, taps, mask = call.engine, call.engine.measure, {}, None
-    key = None if engine.shared or call.position is None else call.position.branch.name
+    key = None if engine.shared or not call.located else call.branch.name
     for name in measure.watches:
         now = call.watched.get(name)
         if now is not None and name in ("probe", "residual"):

@@ -6,7 +6,6 @@ from ...core.method import Method
 from ...core.notices import Notices
 from ...core.types import Step, innermost
 from ..place.branch import Branch
-from ..place.clock import Evidence
 from ..store.session import Session
 from .call import Call
 
@@ -23,40 +22,35 @@ LENGTH = (
 
 def locate(call: Call) -> None:
     """Find the call's run, step and branch."""
-    session, engine, told = call.session, call.engine, call.told
-    assert call.time is not None
-    evidence = Evidence(
-        call.time, call.latents, call.conditioning, call.prints, call.likeness, told, call.label, engine.schedule
-    )
-    ran = session.clock.step + 1 if session.clock.ended else None
-    place = session.clock.observe(evidence, session.lost)
-    if place.new_run:
-        end_run(call.engine.method, session, engine.notices)
+    session, engine, clock = call.session, call.engine, call.session.clock
+    ran = clock.step + 1 if clock.ended else None
+    clock.observe(call, session.lost)
+    call.located = True
+    if call.new_run:
+        end_run(engine.method, session, engine.notices)
         engine.ran = ran if ran is not None and (session.total is None or session.assumed) else engine.ran
         session.start_run(None)
         engine.drop_windows(session)
-    elif place.doubtful:
+    elif call.new_evaluation and clock.doubtful:
         session.drop()
-    elif place.new_batch:
-        session.drop(branch=place.branch.name)
-    if place.new_evaluation:
-        session.clock.sample = call.sample if call.sample is not None else session.clock.sample
+    elif call.new_batch:
+        session.drop(branch=call.branch.name)
+    if call.new_evaluation:
         session.shared = None
-    _set_length(call, place.new_run)
+    _set_length(call)
     session.keep_only(call.expert.index)
-    if place.windowed and place.evaluation:
+    if clock.windowed and clock.evaluation:
         session.drop()
         engine.notices.say("windows", WINDOWS)
-    call.position = place
-    call.step = Step(place.step, call.time.high, session.total, place.evaluation)
+    call.step = Step(clock.step, call.time.high, session.total, clock.evaluation)
     call.decides = not engine.shared or session.shared is None
 
 
-def _set_length(call: Call, new_run: bool) -> None:
+def _set_length(call: Call) -> None:
     """How many steps the run has: told, else by the schedule that it follows, else as many as the run before."""
     engine, session = call.engine, call.session
     total = call.told.total or engine.steps or session.clock.length
-    assumed = total is None and (new_run or session.assumed or session.clock.strayed)
+    assumed = total is None and (call.new_run or session.assumed or session.clock.strayed)
     if assumed:
         total = session.total if session.assumed else engine.ran
         total = None if total is not None and session.clock.step >= total else total
@@ -66,7 +60,7 @@ def _set_length(call: Call, new_run: bool) -> None:
     if total != session.total:
         session.total = total
         session.gates.clear()  # a gate may have planned for another length
-    elif not new_run:
+    elif not call.new_run:
         return
     if total is None and engine.rule.skips and engine.method.needs_length:
         engine.notices.say("length", LENGTH.format(engine.method.name))
@@ -126,11 +120,4 @@ def is_conditional(one: Branch, other: Branch) -> bool | None:
 
 def _zeros(branch: Branch) -> set[str]:
     """Names of the arguments that are nothing but zeros."""
-    rows = branch.prints.rows if branch.prints is not None else None
-    if rows is None:
-        return set()
-    return {
-        name
-        for name, (row, forms) in branch.layout.items()
-        if all(not any(own) for own in rows[row : row + len(forms)])
-    }
+    return {name for name, rows in (branch.prints.values or {}).items() if not any(map(any, rows))}

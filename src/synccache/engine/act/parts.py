@@ -31,7 +31,7 @@ def run_part(call: Call, index: int, part: str, run: Callable[..., Any], args: t
     output = recall_output(call, region) if filled else None
     if output is None:
         output = run(*args, **kwargs)
-        if not call.position.windowed:  # type: ignore[union-attr]
+        if not call.session.clock.windowed:
             keep_output(call, region, output)
     return output
 

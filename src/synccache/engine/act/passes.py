@@ -38,10 +38,10 @@ def _over(call: Call, lead: Branch) -> Region:
 
 def is_told(call: Call) -> bool:
     """Whether the call's output can be told from that of the branch that led this step."""
-    lead, place = call.session.lead, call.position
-    if call.expert.guidance is None or not call.engine.shared or call.decides or lead is None or place is None:
+    lead = call.session.lead
+    if call.expert.guidance is None or not call.engine.shared or call.decides or lead is None:
         return False
-    ordered = is_conditional(lead[1], place.branch)
+    ordered = is_conditional(lead[1], call.branch)
     if ordered is None:  # with nothing between the blocks, nothing would be stale that is live otherwise
         ordered = not call.expert.structure.anatomy.sites
     if not ordered:
@@ -51,15 +51,15 @@ def is_told(call: Call) -> bool:
 
 def fill_pass(call: Call) -> Any:
     """The output of a branch that isn't run on this step; None where it has to run."""
-    session, place = call.session, call.position
-    if call.expert.guidance is None or place is None or session.shared is None or not session.shared.fills:
+    session = call.session
+    if call.expert.guidance is None or not call.located or session.shared is None or not session.shared.fills:
         return None
-    if not is_told(call) or place.windowed or place.changed - set(call.expert.structure.anatomy.live):
+    if not is_told(call) or session.clock.windowed or call.changed - set(call.expert.structure.anatomy.live):
         return None
     assert session.lead is not None
     expert, lead, tensors = session.lead
     region, since = _over(call, lead), session.computed_at.get(None, 0)
-    if expert != call.expert.index or not session.ready(expert, place.branch.name, [region], since):
+    if expert != call.expert.index or not session.ready(expert, call.branch.name, [region], since):
         return None
     call.seen = replace(call.seen, ratios=session.ratios)
     output = recall_output(call, region, tensors)
@@ -70,8 +70,8 @@ def fill_pass(call: Call) -> Any:
 
 def keep_pass(call: Call, output: Any) -> None:
     """Keep the leading branch's output for those that follow it, and a computed follower's difference from it."""
-    session, place, expert = call.session, call.position, call.expert
-    if expert.guidance is None or place is None or call.decision is None or not call.engine.shared or place.windowed:
+    session, expert = call.session, call.expert
+    if expert.guidance is None or not call.engine.shared or session.clock.windowed:
         return
     form, tensors = Form.of(output)
     if form.others:
@@ -79,6 +79,6 @@ def keep_pass(call: Call, output: Any) -> None:
         call.engine.notices.say("guidance", text)
     elif call.decides:
         copies: Mapping[int, Tensor] = {p: t.detach().clone() for p, t in tensors.items()}
-        session.lead_with(expert.index, place.branch, copies)
+        session.lead_with(expert.index, call.branch, copies)
     elif call.alone and not call.begun and session.lead is not None and session.lead[0] == expert.index:
         keep_output(call, _over(call, session.lead[1]), output, session.lead[2])

@@ -92,13 +92,13 @@ def _filled(call: Call) -> Any:
 
 def _keep(call: Call, output: Any) -> None:
     """Keep what a computed call returned, for its region and for a gate that watches it."""
-    region, place, decision = call.expert.whole, call.position, call.decision
-    assert place is not None and decision is not None and call.step is not None
-    if region is not None and not call.begun and not place.windowed:
+    region, decision, windowed = call.expert.whole, call.decision, call.session.clock.windowed
+    assert decision is not None
+    if region is not None and not call.begun and not windowed:
         keep_output(call, region, output, _latents(call))
     watch = call.engine.measure.watches.get("output")
     first = next(iter(tensors_in(output)), None)
-    if watch is not None and call.decides and not decision.fills and not place.windowed and first is not None:
+    if watch is not None and call.decides and not decision.fills and not windowed and first is not None:
         call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
 
 
@@ -110,8 +110,8 @@ def _latents(call: Call) -> dict[int, Any] | None:
 
 
 def _finish(call: Call) -> None:
-    engine, expert, session, place, decision = call.engine, call.expert, call.session, call.position, call.decision
-    assert decision is not None and place is not None and call.time is not None and call.step is not None
+    engine, expert, session, step, decision = call.engine, call.expert, call.session, call.step, call.decision
+    assert decision is not None
     structure = expert.structure
     if not call.begun and not structure.settled and (structure.settle() | expert.cut()):
         session.drop(expert=expert.index)
@@ -122,13 +122,14 @@ def _finish(call: Call) -> None:
     only_guided = call.decides and decision.fills and expert.guidance is not None and not expert.filled
     action = Action.FILL if call.begun or only_guided else Action.COMPUTE
     record = Record(
-        run=place.run, step=place.step, evaluation=place.evaluation, branch=place.branch.name, decides=call.decides,
+        run=session.clock.run, step=step.index, evaluation=step.evaluation, branch=call.branch.name,
+        decides=call.decides,
         expert=expert.index, request=session.request, timestep=call.time.high, decision=action.value,
         reason=decision.reason, error=decision.error, total=decision.total,
         seconds=time.perf_counter() - call.started, bytes=engine.bytes, probe_bytes=engine.kept_bytes,
         window=session.window,
     )  # fmt: skip
-    if session.total is not None and place.step >= session.total - 1 and session.clock.complete:
+    if session.total is not None and step.index >= session.total - 1 and session.clock.complete:
         end_run(engine.method, session, engine.notices)
         session.reasons.clear()
         session.free()

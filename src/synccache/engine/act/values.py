@@ -22,17 +22,16 @@ def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dt
 
     ``main``: the block whose main stream this is, so that it is known where the video tokens lie; None for others.
     """
-    engine, place, step = call.engine, call.position, call.step
-    assert place is not None and step is not None
+    engine, step = call.engine, call.step
     forecaster = region.forecaster or engine.method.forecaster
     kept = engine.stored(value, dtype)
     if engine.on_store is not None:
-        run = (call.session.request, place.run)
+        run = (call.session.request, call.session.clock.run)
         show = lambda: video_tokens(call, kept, main) if main is not None else (kept, None)  # noqa: E731
-        shown = Stored(region, stream, kept, step, place.branch.name, call.decides, run, main is not None, show)
+        shown = Stored(region, stream, kept, step, call.branch.name, call.decides, run, main is not None, show)
         if not engine.on_store(shown):
             return
-    call.session.push(call.place(region), stream, forecaster.anchors, float(place.step), kept)
+    call.session.push(call.place(region), stream, forecaster.anchors, float(step.index), kept)
 
 
 def forecast(
@@ -41,7 +40,6 @@ def forecast(
     """``value`` plus what the forecaster predicts from the anchors; where not ``onto`` it, the prediction alone, and
     ``value`` only says dtype and device."""
     forecaster = region.forecaster or call.engine.method.forecaster
-    assert call.step is not None
     split, key = forecaster.split, (id(forecaster), history.times)
     weights: Any = call.weights.get(key)
     if weights is None:
@@ -119,9 +117,9 @@ def recall_output(call: Call, region: Region, bases: Mapping[int, Tensor] | None
 def anchors_in_form(call: Call, region: Region) -> dict[str, History] | None:
     """The anchors of an output that can be filled in: one history for each tensor in it."""
     form = call.expert.forms.get(region.id)
-    if form is None or call.position is None:
+    if form is None:
         return None
-    held = call.session.anchors_of(call.expert.index, call.position.branch.name, region)
+    held = call.session.anchors_of(call.expert.index, call.branch.name, region)
     if len(held) != len(form.tensors):
         return None
     for position in form.tensors:

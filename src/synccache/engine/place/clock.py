@@ -3,66 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from .branch import Branch
-from .conditioning import Conditioning, Mark, Prints
+from .conditioning import Mark, Prints
+from .evidence import Evidence
 from .latents import FAR, FAR_ON_SCHEDULE, Latents, Likeness
-from .schedule import Entry, Schedule, Time
-from .told import NOTHING, SAME, Told
+from .schedule import UNKNOWN, Entry, Schedule, Time
+from .told import SAME
 
 EMPTIER = 0.02  # by so much of their latents two passes differ
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one call shows.
-
-    Attributes:
-        time: the timesteps that it carries.
-        latents, conditioning, prints: its arguments; ``prints`` is None where identity settles which branch it is.
-        likeness: of its latent to that of the step so far; None where there is none, or it needn't be known.
-        told, label: what the caller tells, and the branch's name by that or by the model's own options.
-        schedule: of the pipeline's scheduler at present, if there is one.
-    """
-
-    time: Time
-    latents: Latents
-    conditioning: Conditioning
-    prints: Prints | None = None
-    likeness: Likeness | None = None
-    told: Told = NOTHING
-    label: Hashable = None
-    schedule: Schedule | None = None
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a call stands.
-
-    Attributes:
-        run, step, evaluation: counted from 0; ``evaluation`` is 1 for the second call of a Heun step.
-        branch: its guidance branch.
-        new_run, new_evaluation: this call is the first of its run; of its step or evaluation.
-        new_batch: the branch was called with another batch size before.
-        changed: names of the branch's arguments that have other values than on its call before, where they haven't so
-            at every call.
-        windowed: the run has calls at one timestep with latents of their own that nobody told apart.
-        doubtful: the latent is hardly that of the step before, so nothing that was stored may be used.
-    """
-
-    run: int
-    step: int
-    evaluation: int
-    branch: Branch
-    new_run: bool
-    new_evaluation: bool
-    new_batch: bool
-    changed: frozenset[str]
-    windowed: bool
-    doubtful: bool
 
 
 class Clock:
@@ -75,25 +26,29 @@ class Clock:
     nobody has told.
 
     Attributes:
-        step, evaluation: of the latest call.
+        run, step, evaluation: of the latest call, counted from 0; ``evaluation`` is 1 for the second of a Heun step.
+        read: the tensors whose timesteps were read last, and these.
         sample: of the step's latent, to compare with.
         stride: how far the timestep moved last; ``highest``: at the run's start.
         steady: whether the latent has never moved further than the timestep, as it does where noise is added; None
-            where it hasn't moved yet. ``doubtful``: this step is told from a run of its own by too little.
+            where it hasn't moved yet. ``doubtful``: the latent is hardly that of the step before, so nothing that was
+            stored may be used.
         entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
             ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
+        windowed: the run has calls at one timestep with latents of their own that nobody told apart.
         called: branches that were called at this evaluation, ``leader`` first; ``expected``: at the one before.
     """
 
     def __init__(self) -> None:
         self.run = -1
         self.told_run: Hashable = None
+        self.read: tuple[list[Mark], Time] = ([], UNKNOWN)
         self.forget()
 
     def forget(self) -> None:
         """The next call starts a new run."""
         self.step, self.evaluation, self.direction = -1, 0, 0
-        self.time: Time | None = None
+        self.time = UNKNOWN
         self.stride = self.highest = 0.0
         self.steady: bool | None = None
         self.doubtful = False
@@ -110,8 +65,8 @@ class Clock:
         self.expected = 0
         self.windowed = False
 
-    def observe(self, e: Evidence, gone: Callable[[Mark], None]) -> Position:
-        """Take in one call; ``gone`` is told of conditioning that nobody holds any more."""
+    def observe(self, e: Evidence, gone: Callable[[Mark], None]) -> None:
+        """Take in one call and tell it where it belongs; ``gone`` hears of conditioning that nobody holds any more."""
         told, new_run = e.told, self._starts_run(e)
         if new_run:
             self.forget()
@@ -131,24 +86,21 @@ class Clock:
         if first:
             self.expected = len(self.called) if kind == "step" else self.expected
             self.called, self.time, self.latents = [], e.time, e.latents
+            self.sample = e.sample if e.sample is not None else self.sample
         if e.likeness is not None and self.leader is not None:
             self.leader.empty = e.likeness.empty[1]
         branch = self._branch(e)
         self.leader = branch if first else self.leader
-        new_batch = branch.batch != e.latents.batch
-        branch.batch = e.latents.batch
         self.called.append(branch)
-        changed = branch.take(e.conditioning, e.prints, gone)
-        return Position(
-            self.run, self.step, self.evaluation, branch, new_run, first, new_batch, changed, self.windowed,
-            first and self.doubtful,
-        )  # fmt: skip
+        e.branch, e.new_run, e.new_evaluation = branch, new_run, first
+        e.new_batch, branch.batch = branch.batch != e.latents.batch, e.latents.batch
+        e.changed = branch.take(e.conditioning, e.prints, gone)
 
     # -- run and step --------------------------------------------------------------------------------------------
 
     def _starts_run(self, e: Evidence) -> bool:
         told = e.told
-        if self.time is None or self.latents is None:
+        if self.latents is None:
             return True
         if told.run is not None:
             return told.run is not SAME and told.run != self.told_run
@@ -170,7 +122,6 @@ class Clock:
 
     def _leaps(self, e: Evidence) -> bool:
         """Whether the latent has moved further than the timestep."""
-        assert self.time is not None
         scale = 1 if max(e.time.high, self.time.high) <= 1 else 1000
         if e.likeness is None or self.windowed or e.time.high != e.time.low or 1 < self.highest < 100:
             return False  # nothing to compare with, or not known how far the timestep has moved
@@ -186,7 +137,6 @@ class Clock:
             self.length = None if self.entry is None else self.entry.schedule.length(self.entry)
             self.highest = e.time.high
         else:
-            assert self.time is not None
             leaps = self._leaps(e)
             self.doubtful = leaps and self.steady is None
             if e.likeness is not None and not e.likeness.same:
@@ -204,7 +154,6 @@ class Clock:
 
     def _kind(self, e: Evidence) -> str:
         """What a call is that isn't told to be of another step, nor of another run."""
-        assert self.time is not None
         if e.told.step is None and not e.time.same_as(self.time):
             return "step"
         if e.label is not None and all(b.label != e.label for b in self.called):
@@ -215,7 +164,7 @@ class Clock:
         if like.far():
             return "window"
         known = any(b.likeness(e.conditioning, e.prints)[0] for b in self.called)
-        if e.label is None and e.conditioning.layout and not known:
+        if e.label is None and e.conditioning.compared and not known:
             return "pass"
         if e.told.step is not None:
             return "evaluation"
@@ -248,8 +197,7 @@ class Clock:
             else:  # something has changed: what is the same in another branch would mislead, the order doesn't
                 found = next((b for b in fits if b in free), None)
         if found is None:
-            prints = e.prints or Prints(e.conditioning.compared)
-            found = Branch(label, e.latents.batch, again, prints=prints, layout=e.conditioning.layout)
+            found = Branch(label, again, e.latents.batch, e.prints or Prints(e.conditioning.compared))
             self.branches.append(found)
         found.empty = e.likeness.empty[0] if e.likeness is not None else found.empty
         return found
@@ -257,7 +205,7 @@ class Clock:
     @property
     def ended(self) -> bool:
         """Whether the run seems to have come to its end: one more stride would lead beyond the last timestep."""
-        if self.time is None or self.step < 1 or not self.direction:
+        if self.step < 1 or not self.direction:
             return False
         left = self.time.high if self.direction < 0 else (1 if self.time.high <= 1 else 1000) - self.time.high
         return left <= 1.5 * self.stride

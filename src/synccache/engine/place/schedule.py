@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,9 @@ class Time:
         """1 where it is higher than ``other``, -1 where lower, 0 where neither; rows that never move don't count."""
         difference = self.high - other.high or self.mean - other.mean or self.low - other.low
         return (difference > 0) - (difference < 0)
+
+
+UNKNOWN = Time(math.nan, math.nan, math.nan)  # while the numbers are on the device
 
 
 class Schedule:

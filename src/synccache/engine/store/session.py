@@ -12,7 +12,6 @@ from ...core.types import Decision, Region, Step, Tap, Watch
 from ..place.branch import Branch
 from ..place.clock import Clock
 from ..place.conditioning import Mark
-from ..place.schedule import Time
 from .anchors import History
 
 Place = tuple[int, Hashable, str]  # expert, branch (None: shared), name of a region or of a watched tensor
@@ -42,7 +41,6 @@ class Session:
     def __init__(self, request: Hashable, window: Hashable = None) -> None:
         self.request, self.window = request, window
         self.clock = Clock()
-        self.seen_time: tuple[list[Any], list[Any], Time] | None = None
         self.broken_off = 0
         self.start_run(None)
 
@@ -68,7 +66,6 @@ class Session:
     def forget(self) -> None:
         """Drop everything; the next call starts a new run."""
         self.clock.forget()
-        self.seen_time = None
         self.start_run(None)
 
     def lost(self, mark: Mark) -> None:
