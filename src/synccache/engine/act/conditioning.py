@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.anatomy import by_class, original_class
 from ..place.conditioning import PROMPT, Prints
 from .call import Call
 
@@ -26,9 +25,9 @@ def see_inputs(call: Call, index: int, bound: Mapping[str, Any]) -> None:
     known = bool(asked) and all(b.inputs is not None for b in asked)
     if known and not (_open(call) if call.located else call.prints is not None):
         return
-    anatomy, main = call.expert.structure.anatomy, next(iter(call.expert.structure.streams(index)), None)
-    live = by_class(anatomy.added, original_class(anatomy.blocks[index])) or {}
-    others = {n: v for n, v in bound.items() if n != main and n not in live and not _MOVING.search(n)}
+    structure = call.expert.structure
+    live = {*list(structure.streams(index))[:1], *structure.blocks[index].added}
+    others = {n: v for n, v in bound.items() if n not in live and not _MOVING.search(n)}
     samples = call.latents.batch
     call.inputs = Prints({n: [v] for n, v in others.items() if isinstance(v, Tensor) and v.numel() > samples})
     if call.inputs.unread is not None:

@@ -15,19 +15,18 @@ from .call import Call
 from .values import anchors_in_form, keep_output, recall_output
 
 
-def run_part(call: Call, index: int, part: str, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Module ``part`` of block ``index`` is called."""
-    region = call.expert.parts.get((index, part))
-    decision = call.decision
-    if decision is None or region is None or call.alone or region.id in call.expert.refused:
+def run_part(call: Call, where: tuple[int, str], run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    """A module is called: ``where`` is the index of its block, and its name in that."""
+    region = call.expert.parts.get(where)
+    if call.decision is None or region is None or call.alone or region.id in call.expert.refused:
         return run(*args, **kwargs)
-    if (index, part) in call.called_parts:
-        _refuse(call, region, index, part)
+    if where in call.called_parts:
+        _refuse(call, region, *where)
         return run(*args, **kwargs)
-    call.called_parts.add((index, part))
+    call.called_parts.add(where)
     filled = call.is_filled(region)
-    if part in region.feeding:
-        return _feed(call, region, part, filled, run, args, kwargs)
+    if where[1] in region.feeding:
+        return _feed(call, region, where[1], filled, run, args, kwargs)
     output = recall_output(call, region) if filled else None
     if output is None:
         output = run(*args, **kwargs)

@@ -11,11 +11,10 @@ from ...core.types import Action
 from ...trace import Record
 from ..engine import Engine, Expert
 from .begin import begin
-from .blocks import close_captures, run_block
+from .blocks import store
 from .call import Call
 from .decide import decide, decides_before
 from .locate import end_run, locate
-from .parts import run_part
 from .passes import fill_pass, keep_pass
 from .values import keep_output, recall_output
 
@@ -36,7 +35,8 @@ def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dic
             output = run(*args, **kwargs)
             if call.decision is None:  # fewer blocks ran than the gate wants to see
                 decide(call)
-            close_captures(call)
+            for capture in list(call.captures.values()):
+                store(call, capture)
             _keep(call, output)
         keep_pass(call, output)
         _finish(call)
@@ -49,26 +49,14 @@ def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dic
     return output
 
 
-def block_act(engine: Engine, expert: Expert, index: int) -> Callable[[Run, tuple, dict[str, Any]], Any]:
-    """What is done when a block is called."""
+def inner_act(engine: Engine, expert: Expert, do: Callable[..., Any], where: Any) -> Callable[..., Any]:
+    """What is done when a block (``run_block``), or a module inside one (``run_part``), is called ``where``."""
 
     def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
         call = engine.call
         if call is None or call.expert is not expert:
             return run(*args, **kwargs)
-        return run_block(call, index, run, args, kwargs)
-
-    return act
-
-
-def part_act(engine: Engine, expert: Expert, index: int, part: str) -> Callable[[Run, tuple, dict[str, Any]], Any]:
-    """What is done when a module inside a block is called."""
-
-    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = engine.call
-        if call is None or call.expert is not expert:
-            return run(*args, **kwargs)
-        return run_part(call, index, part, run, args, kwargs)
+        return do(call, where, run, args, kwargs)
 
     return act
 

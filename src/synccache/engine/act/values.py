@@ -119,7 +119,7 @@ def anchors_in_form(call: Call, region: Region) -> dict[str, History] | None:
     form = call.expert.forms.get(region.id)
     if form is None:
         return None
-    held = call.session.anchors_of(call.expert.index, call.branch.name, region)
+    held = call.session.anchors_of(call.place(region))
     if len(held) != len(form.tensors):
         return None
     for position in form.tensors:

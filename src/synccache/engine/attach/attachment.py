@@ -9,12 +9,15 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
-from ...core.anatomy import original_class
+from ...conflicts import refuse_compiled, refuse_newcomer
+from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
-from ..act.run import block_act, part_act, run_model
+from ..act.blocks import run_block
+from ..act.parts import run_part
+from ..act.run import inner_act, run_model
 from ..engine import Engine, Expert
 from ..place.told import telling
-from .hook import ContextHook, Hook, InnerHook, refuse_compiled
+from .hook import ContextHook, Hook
 from .observe import observed
 from .seat import Seat, seats_in
 
@@ -35,8 +38,8 @@ class Attachment:
     def __init__(self, engine: Engine, owner: Any) -> None:
         self.engine, self.owner = engine, owner
         self.models: list[Hook | ContextHook] = []
-        self.blocks: dict[int, list[tuple[Seat | None, InnerHook]]] = {}  # by expert
-        self.parts: dict[int, list[tuple[Seat, Callable[[nn.Module], InnerHook], InnerHook]]] = {}
+        self.blocks: dict[int, list[Hook]] = {}  # by expert
+        self.parts: dict[int, list[Hook]] = {}
 
     def attach(self) -> None:
         for expert in self.engine.experts:
@@ -88,9 +91,7 @@ class Attachment:
         if found.blocks == guess.blocks and not expert.confused:
             self.engine.confirm(expert, found)
         else:
-            self._unhook(expert)
-            self.engine.know(expert, found)
-            self._hook(expert)
+            self._know(expert, found)
         if not found.blocks:
             self.engine.notices.say("structure", UNKNOWN.format(name))
         elif found.uncovered:
@@ -100,27 +101,27 @@ class Attachment:
     # -- blocks and parts ----------------------------------------------------------------------------------------
 
     def _hook(self, expert: Expert) -> None:
-        anatomy = expert.structure.anatomy
-        seats = seats_in(expert.model)
-        hooks = self.blocks[expert.index] = []
-        for index, block in enumerate(anatomy.blocks):
-            hooks.append((seats.get(id(block)), InnerHook(block, block_act(self.engine, expert, index))))
+        def hook(module: nn.Module, do: Callable[..., Any], where: Any, seat: Seat | None, inside: str = "") -> Hook:
+            return Hook(module, inner_act(self.engine, expert, do, where), seat, inside)
+
+        blocks, seats = expert.structure.anatomy.blocks, seats_in(expert.model)
+        self.blocks[expert.index] = [hook(b, run_block, i, seats.get(id(b))) for i, b in enumerate(blocks)]
         parts = self.parts[expert.index] = []
         for index, name in expert.parts:
             path, _, last = name.rpartition(".")
-            seat = Seat(anatomy.blocks[index].get_submodule(path), last)
-
-            def make(module: nn.Module, index: int = index, name: str = name) -> InnerHook:
-                return InnerHook(module, part_act(self.engine, expert, index, name), inside="a block")
-
-            parts.append((seat, make, make(seat.now())))
+            seat = Seat(blocks[index].get_submodule(path), last)
+            parts.append(hook(seat.now(), run_part, (index, name), seat, "a block"))
         self._refuse_compiled_parts(expert)
 
     def _unhook(self, expert: Expert) -> None:
-        for *_, hook in self.parts.pop(expert.index, []):
+        for hook in (*self.parts.pop(expert.index, ()), *reversed(self.blocks.pop(expert.index, ()))):
             hook.remove()
-        for *_, hook in reversed(self.blocks.pop(expert.index, [])):
-            hook.remove()
+
+    def _know(self, expert: Expert, anatomy: Anatomy) -> None:
+        """The model is made of other blocks than was thought: hook these, and forget what the others gave."""
+        self._unhook(expert)
+        self.engine.know(expert, anatomy)
+        self._hook(expert)
 
     def refresh(self, expert: Expert) -> None:
         """Follow what others did since the last call: modules were compiled, or replaced (by LoRA's wrappers).
@@ -128,54 +129,33 @@ class Attachment:
         Raises:
             Conflict: another cache was enabled, or blocks were compiled of which a part is to be left out.
         """
-        self._refuse_others(expert.model)
+        refuse_newcomer(expert.model)
         blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
-        for place, (seat, hook) in enumerate(blocks if parts else ()):
-            if seat is not None and seat.now() is not hook.module and seat.holds(hook.module):
-                blocks[place] = (None, hook)  # wrapped: the modules inside are what matters
-        if any(hook.is_lost(seat) for seat, hook in blocks):
-            self._follow(expert)
+        for hook in blocks if parts else ():
+            if hook.seat is not None and hook.seat.now() is not hook.module and hook.seat.holds(hook.module):
+                hook.seat = None  # wrapped: the modules inside are what matters
+        if any(hook.is_lost() for hook in blocks):
+            there = [hook.seat.now() if hook.seat is not None else None for hook in blocks]
+            now = tuple(hook.module if new is None else new for hook, new in zip(blocks, there, strict=True))
+            self._know(expert, replace(expert.structure.anatomy, blocks=now))
             return
-        for place, (seat, make, hook) in enumerate(parts):
-            if hook.is_lost(seat):
+        for place, hook in enumerate(parts):
+            if hook.seat is not None and hook.is_lost():
                 hook.remove()
-                parts[place] = (seat, make, make(seat.now()))
-        for each in (*(hook for _, hook in blocks), *(hook for _, _, hook in parts)):
-            each.adopt()
+                parts[place] = Hook(hook.seat.now(), hook.act, hook.seat, hook.inside)
+        for hook in (*blocks, *parts):
+            hook.adopt()
         self._refuse_compiled_parts(expert)
-
-    def _follow(self, expert: Expert) -> None:
-        """Blocks were replaced: hook those that are there now, and forget what the others gave."""
-        anatomy = expert.structure.anatomy
-        found = [(hook.module, seat.now() if seat is not None else None) for seat, hook in self.blocks[expert.index]]
-        now = tuple(before if there is None else there for before, there in found)
-        self._unhook(expert)
-        self.engine.know(expert, replace(anatomy, blocks=now))
-        self._hook(expert)
 
     def _refuse_compiled_parts(self, expert: Expert) -> None:
         """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
-        blocks = self.blocks.get(expert.index, [])
-        compiled = {i for i, (_, hook) in enumerate(blocks) if hook.compiled is not None}
-        for index, name in expert.parts if compiled else ():
-            if index in compiled:
+        for index, name in expert.parts:
+            if self.blocks[expert.index][index].compiled is not None:
                 part = expert.structure.anatomy.blocks[index].get_submodule(name)
                 refuse_compiled(original_class(part).__name__, "a block")
-
-    def _refuse_others(self, model: nn.Module) -> None:
-        cache = getattr(model, "_cache_config", None)
-        found = type(cache).__name__ if cache is not None else "another cache"
-        if cache is not None or getattr(model, "_is_cached", False):
-            raise Conflict(
-                f"synccache is attached to this {original_class(model).__name__}, and {found} was enabled on it. Take "
-                "that off (model.disable_cache(), cache_dit.disable_cache(pipe)), or synccache.remove(model) first."
-            )
 
 
 def owner_of(model: Any) -> Any:
     """The handle of the cache that is attached to a transformer, or None."""
     found = _OWNERS.get(model) if isinstance(model, nn.Module) else None
     return found() if found is not None else None
-
-
-__all__ = ["Attachment", "owner_of"]

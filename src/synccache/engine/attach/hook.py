@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...conflicts import refuse_compiled
 from ...core.anatomy import original_class
-from ...errors import Conflict
 from .seat import Seat
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
@@ -49,21 +49,23 @@ class StandIn:
 class Hook(StandIn):
     """Sends a module's calls to ``act``.
 
-    Args:
-        inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
+    The module may be compiled, before or after the hook is put on: then ``run`` is what was compiled, without the hook.
 
-    Attributes:
-        act: None once the hook is removed.
+    Args:
+        seat: where the module sits, so that it shows when another takes its place; None where that needn't.
+        inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
     """
 
-    def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
+    def __init__(self, module: nn.Module, act: Act, seat: Seat | None = None, inside: str = "") -> None:
         super().__init__(module)
-        self.act: Act | None = act
-        self.inside = inside
-        self._state = State(module)
+        self.act, self.seat, self.inside = act, seat, inside
+        self.removed = False
+        self.compiled: Any = None
+        self._others = State(module), Compile(module, self)
+        self.adopt()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.act is None:  # another has called it since it was removed, or has put it back
+        if self.removed:  # another has called it since it was removed, or has put it back
             super().remove()
             return self.own(*args, **kwargs)
         if torch.compiler.is_compiling():
@@ -72,25 +74,6 @@ class Hook(StandIn):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own call."""
-        return self.own(*args, **kwargs)
-
-    def remove(self) -> None:
-        """Give the module back as it would be without the hook."""
-        self.act = None
-        self._state.remove()
-        super().remove()
-
-
-class InnerHook(Hook):
-    """A hook on a block or a module inside one, which may be compiled, before or after the hook was put on."""
-
-    def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
-        super().__init__(module, act, inside)
-        self.compiled: Any = None
-        self._compile = Compile(module, self)
-        self.adopt()
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
         if self.compiled is not None:
             return self.compiled(*args, **kwargs)
         return self.own(*args, **kwargs)
@@ -100,17 +83,20 @@ class InnerHook(Hook):
         if "_compiled_call_impl" in self.module.__dict__:
             self.compiled = self.module.__dict__.pop("_compiled_call_impl")
 
-    def is_lost(self, seat: Seat | None) -> bool:
-        """Whether another module has its module's ``seat``, or another stand-in has its place, or has taken it off.
+    def is_lost(self) -> bool:
+        """Whether another module has its module's seat, or another stand-in has its place, or has taken it off.
 
         What these add would come after the hook, and not be seen as the module's own.
         """
-        there = seat.now() if seat is not None else None
+        there = self.seat.now() if self.seat is not None else None
         return (there is not None and there is not self.module) or self.module.__dict__.get(self.name) is not self
 
     def remove(self) -> None:
+        """Give the module back as it would be without the hook."""
         self.adopt()
-        self._compile.remove()
+        self.removed = True
+        for other in self._others:
+            other.remove()
         super().remove()
         if self.compiled is not None:
             self.module._compiled_call_impl = self.compiled
@@ -121,7 +107,7 @@ class Compile(StandIn):
 
     name = "compile"
 
-    def __init__(self, module: nn.Module, hook: InnerHook) -> None:
+    def __init__(self, module: nn.Module, hook: Hook) -> None:
         super().__init__(module)
         self.hook = hook
 
@@ -181,21 +167,3 @@ def bring_weights(module: nn.Module) -> None:
     group = getattr(hook, "group", None)
     if group is not None and group.onload_leader is not module:
         group.onload_()
-
-
-def refuse_compiled(name: str, inside: str) -> None:
-    """Traced through, a decision would be frozen into the graph, or compiled anew on every step.
-
-    Raises:
-        Conflict: always.
-    """
-    if inside:
-        raise Conflict(
-            f"synccache is attached to the {name} inside {inside} that was compiled, and a compiled graph can't leave "
-            "a part of itself out. Choose a method that leaves out whole blocks, or don't compile them."
-        )
-    raise Conflict(
-        f"synccache is attached to this {name}, which is part of something larger that was compiled, and a compiled "
-        "graph can't leave blocks out. Compile the repeated blocks in place instead: model.compile_repeated_blocks(), "
-        "or block.compile() for each."
-    )

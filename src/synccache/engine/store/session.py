@@ -91,9 +91,9 @@ class Session:
             history.make_room()
             self.bytes += history.bytes - before
 
-    def anchors_of(self, expert: int, branch: Hashable, region: Region) -> dict[str, History]:
+    def anchors_of(self, place: Place) -> dict[str, History]:
         """Non-empty histories of a region, by stream."""
-        held = self.held.get((expert, branch, region.id), _NOTHING)
+        held = self.held.get(place, _NOTHING)
         for history in held.values():
             if not history.anchors:
                 return {stream: h for stream, h in held.items() if h.anchors}
@@ -102,7 +102,7 @@ class Session:
     def ready(self, expert: int, branch: Hashable, regions: Iterable[Region], since: int) -> bool:
         """Whether every region has an anchor at least as new as step ``since``."""
         for region in regions:
-            held = self.anchors_of(expert, branch, region)
+            held = self.anchors_of((expert, branch, region.id))
             if not held or min([h.times[0] for h in held.values()]) < since:
                 return False
         return True
