@@ -69,9 +69,9 @@ def run_and_count(pipe, method, steps, **given):
             (session,) = handle.engine.sessions.values()
             by: dict = {}
             for (_, branch, _), streams in session.held.items():
-                by[branch] = by.get(branch, 0) + sum(len(h.anchors) for h in streams.values())
+                by[branch] = by.get(branch, 0) + sum(len(h.values) for h in streams.values())
             lead = 0 if session.lead is None else len(session.lead[2])
-            gate = {id(a.value) for kept in session.kept.values() for h in kept.values() for a in h.anchors}
+            gate = {id(v) for kept in session.kept.values() for h in kept.values() for v in h.values}
             counts.append((sorted(by.values(), reverse=True), lead, len(gate)))
 
         handle.on_step = look

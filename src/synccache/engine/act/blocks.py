@@ -97,7 +97,7 @@ def _fill(call: Call, region: Region, index: int, args: tuple, kwargs: dict[str,
     if begins:
         held = call.session.anchors_of(call.place(region))
         fits = held.keys() == streams.keys()
-        fits = fits and all(held[n].anchors[0].value.shape == x.shape for n, x in streams.items())
+        fits = fits and all(held[n].values[0].shape == x.shape for n, x in streams.items())
         if not fits or not structure.can_skip(region.members):
             text = f"What was stored for {region.id} doesn't fit this call, so it is computed."
             call.engine.notices.say("misfit", text)

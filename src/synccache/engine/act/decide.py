@@ -96,8 +96,10 @@ def _possible(call: Call, decision: Decision) -> Decision:
     usable = [] if call.alone else expert.usable()
     filled = [r for r in usable if decision.of(r) is Action.FILL]
     only_guidance = expert.guidance is not None and not expert.filled
-    told = only_guidance and session.told(expert.index, guidance_id(call.branch), since)
-    if told or (filled and session.ready(expert.index, call.branch.name, filled, since)):
+    over, held = guidance_id(call.branch), [place for place in session.held if place[0] == expert.index]
+    if only_guidance and any(place[2] == over and session.ready(place, since) for place in held):
+        return decision
+    if filled and all([session.ready(call.place(r), since) for r in filled]):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
     if only_guidance and call.decides and len(session.clock.branches) < 2:

@@ -29,7 +29,7 @@ def locate(call: Call) -> None:
     if call.new_run:
         end_run(engine.method, session, engine.notices)
         engine.ran = ran if ran is not None and (session.total is None or session.assumed) else engine.ran
-        session.start_run(None)
+        session.start_run()
         engine.drop_windows(session)
     elif call.new_evaluation and clock.doubtful:
         session.drop()

@@ -6,11 +6,8 @@ plus a forecast of the difference, and their transformer isn't called at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-from torch import Tensor
 
 from ...core.form import Form
 from ...core.types import Region
@@ -59,7 +56,7 @@ def fill_pass(call: Call) -> Any:
     assert session.lead is not None
     expert, lead, tensors = session.lead
     region, since = _over(call, lead), session.computed_at.get(None, 0)
-    if expert != call.expert.index or not session.ready(expert, call.branch.name, [region], since):
+    if expert != call.expert.index or not session.ready(call.place(region), since):
         return None
     call.seen = replace(call.seen, ratios=session.ratios)
     output = recall_output(call, region, tensors)
@@ -78,7 +75,6 @@ def keep_pass(call: Call, output: Any) -> None:
         text = f"The model returns a {type(output).__name__}, so every branch of a step is run. Ask for tensors."
         call.engine.notices.say("guidance", text)
     elif call.decides:
-        copies: Mapping[int, Tensor] = {p: t.detach().clone() for p, t in tensors.items()}
-        session.lead_with(expert.index, call.branch, copies)
+        session.lead = (expert.index, call.branch, [t.detach().clone() for t in tensors.values()])
     elif call.alone and not call.begun and session.lead is not None and session.lead[0] == expert.index:
         keep_output(call, _over(call, session.lead[1]), output, session.lead[2])

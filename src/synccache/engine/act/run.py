@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from ...core.anatomy import tensors_in
-from ...core.types import Action
+from ...core.types import Action, Region
 from ...trace import Record
 from ..engine import Engine, Expert
 from .begin import begin
@@ -75,7 +77,7 @@ def _filled(call: Call) -> Any:
     region = expert.whole
     if output is not None or region is None or call.decision is None or not call.decision.fills:
         return output
-    return recall_output(call, region, _latents(call)) if call.is_filled(region) else None
+    return recall_output(call, region, _base(call, region)) if call.is_filled(region) else None
 
 
 def _keep(call: Call, output: Any) -> None:
@@ -83,18 +85,16 @@ def _keep(call: Call, output: Any) -> None:
     region, decision, windowed = call.expert.whole, call.decision, call.session.clock.windowed
     assert decision is not None
     if region is not None and not call.begun and not windowed:
-        keep_output(call, region, output, _latents(call))
+        keep_output(call, region, output, _base(call, region))
     watch = call.engine.measure.watches.get("output")
     first = next(iter(tensors_in(output)), None)
     if watch is not None and call.decides and not decision.fills and not windowed and first is not None:
         call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
 
 
-def _latents(call: Call) -> dict[int, Any] | None:
-    region = call.expert.whole
-    if region is None or region.value != "residual":
-        return None
-    return dict(enumerate(call.latents.tensors))
+def _base(call: Call, region: Region) -> list[Tensor] | None:
+    """What the whole model's value is added to: the latent, or nothing."""
+    return call.latents.tensors if region.value == "residual" else None
 
 
 def _finish(call: Call) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +31,8 @@ def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dt
         shown = Stored(region, stream, kept, step, call.branch.name, call.decides, run, main is not None, show)
         if not engine.on_store(shown):
             return
-    call.session.push(call.place(region), stream, forecaster.anchors, float(step.index), kept)
+    held = call.session.held.setdefault(call.place(region), {})
+    held.setdefault(stream, History(forecaster.anchors)).push(float(step.index), kept)
 
 
 def forecast(
@@ -48,14 +49,12 @@ def forecast(
         weights = weights if split is not None else weights[0].tolist()
         if not forecaster.gram:
             call.weights[key] = weights
-    anchors = history.anchors
+    values = history.values
     if not onto:
-        newest = anchors[0].value
-        alone = split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
+        newest, alone = values[0], split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
         if alone and newest.dtype is value.dtype and newest.device == value.device:
             return newest.clone()
-        value = value.expand(anchors[0].value.shape)
-    values = [a.value for a in anchors]
+        value = value.expand(newest.shape)
     if split is None:
         return add_weighted(value, values, weights, onto)
     context = Context(call.step, call.seen)
@@ -72,13 +71,13 @@ def forecast(
 # -- outputs, of modules and models ------------------------------------------------------------------------------
 
 
-def keep_output(call: Call, region: Region, output: Any, bases: Mapping[int, Tensor] | None = None) -> None:
+def keep_output(call: Call, region: Region, output: Any, bases: Sequence[Tensor] | None = None) -> None:
     """Keep the tensors of ``output``, less ``bases`` where such are given, as the region's newest anchors."""
     form, tensors = Form.of(output)
     why = None
     if not tensors:
         why = f"is a {type(output).__name__}, so it is computed. Ask for tensors."
-    elif bases is not None and [t.shape for t in tensors.values()] != [b.shape for b in bases.values()]:
+    elif bases is not None and [t.shape for t in tensors.values()] != [b.shape for b in bases]:
         why = (
             "is of another shape than what it is compared with, so it is computed. Where the scope allows it, store "
             "the output itself (residual=False)."
@@ -89,43 +88,31 @@ def keep_output(call: Call, region: Region, output: Any, bases: Mapping[int, Ten
     call.expert.forms[region.id] = form
     call.session.make_room(call.place(region))
     for number, (position, tensor) in enumerate(tensors.items()):
-        value = tensor.detach() if bases is None else tensor.detach() - list(bases.values())[number]
+        value = tensor.detach() if bases is None else tensor.detach() - bases[number]
         own = bases is not None or call.engine.stored(value, tensor.dtype) is not value
         main = region.first if region.part and is_main(call, tensor.shape) else None
         keep(call, region, str(position), value if own else value.clone(), tensor.dtype, main)
 
 
-def recall_output(call: Call, region: Region, bases: Mapping[int, Tensor] | None = None) -> Any:
+def recall_output(call: Call, region: Region, bases: Sequence[Tensor] | None = None) -> Any:
     """The region's output as predicted from its anchors, on top of ``bases``; None where it has to be computed."""
     held = anchors_in_form(call, region)
-    if held is None or (bases is not None and len(bases) != len(held)):
+    if held is None or (bases is not None and [b.shape for b in bases] != [h.values[0].shape for h in held.values()]):
         return None
     form, values = call.expert.forms[region.id], {}
     for number, (position, empty) in enumerate(form.tensors.items()):
         history = held[str(position)]
-        shape = history.anchors[0].value.shape
-        base = None if bases is None else list(bases.values())[number]
-        if base is not None and base.shape != shape:
-            return None
-        like = empty if base is None else base.to(empty.dtype)
-        main = region.first if region.part and is_main(call, shape) else None
-        values[position] = forecast(call, region, history, like, main, onto=base is not None)
+        like = empty if bases is None else bases[number].to(empty.dtype)
+        main = region.first if region.part and is_main(call, history.values[0].shape) else None
+        values[position] = forecast(call, region, history, like, main, onto=bases is not None)
     call.begun.add(region.id)
     return form.filled(values)
 
 
 def anchors_in_form(call: Call, region: Region) -> dict[str, History] | None:
     """The anchors of an output that can be filled in: one history for each tensor in it."""
-    form = call.expert.forms.get(region.id)
-    if form is None:
-        return None
-    held = call.session.anchors_of(call.place(region))
-    if len(held) != len(form.tensors):
-        return None
-    for position in form.tensors:
-        if str(position) not in held:
-            return None
-    return held
+    form, held = call.expert.forms.get(region.id), call.session.anchors_of(call.place(region))
+    return held if form is not None and list(map(str, form.tensors)) == list(held) else None
 
 
 def is_main(call: Call, shape: torch.Size) -> bool:
