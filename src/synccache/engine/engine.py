@@ -188,11 +188,6 @@ class Engine:
             if session.window is not None and key[0] == session.request and other.clock.run < session.clock.run:
                 self.sessions.pop(key, None)
 
-    def stored(self, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """``value`` where and as anchors are kept; ``dtype`` is the model's own."""
-        device, dtype = self.storage_device or value.device, self.storage_dtype or dtype
-        return value if value.dtype is dtype and value.device == device else value.to(device=device, dtype=dtype)
-
     def forget(self, request: Hashable) -> None:
         """Free what is kept of a request and its windows."""
         for key in [k for k in list(self.sessions) if k[0] == request]:

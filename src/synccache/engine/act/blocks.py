@@ -84,7 +84,7 @@ def store(call: Call, capture: Capture) -> None:
         return
     main = next(iter(call.expert.structure.streams(region.first)), None)
     for stream, total in sums.items():
-        keep(call, region, stream, total, capture.dtypes[stream], region.first if stream == main else None)
+        keep(call, region, stream, total, capture.dtypes[stream], stream == main, own=True)
 
 
 def _fill(call: Call, region: Region, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -104,9 +104,7 @@ def _fill(call: Call, region: Region, index: int, args: tuple, kwargs: dict[str,
             return None
         call.begun.add(region.id)
         main = next(iter(streams))
-        values = {
-            n: forecast(call, region, held[n], x, region.first if n == main else None) for n, x in streams.items()
-        }
+        values = {n: forecast(call, region, held[n], x, n == main) for n, x in streams.items()}
         if absorbed:
             call.held[region.id] = values
         else:

@@ -13,9 +13,9 @@ from ...errors import InputError
 from .call import Call
 from .conditioning import has_changed
 from .locate import locate
-from .passes import guidance_id, is_told
+from .outputs import is_told, over
 from .ranks import agree
-from .tokens import video_tokens
+from .values import video_tokens
 
 IDLE = (
     "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
@@ -29,7 +29,7 @@ def decides_before(call: Call) -> bool:
     return not looks_inside(call.engine.method) and (expert.whole is not None or not (expert.blocks or expert.parts))
 
 
-def decide(call: Call) -> None:
+def decide(call: Call) -> Decision:
     """Settle what ``call`` does, once all is there that the gate watches.
 
     The first branch of a step asks the gate; with shared decisions the others follow. Where nothing newer than the last
@@ -45,46 +45,47 @@ def decide(call: Call) -> None:
         call.bring()
     if not call.located:
         locate(call)
-    step = call.step
     if has_changed(call):
         led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
         session.drop(branch=None if led else call.branch.name)
         call.changed_input = True
     if session.clock.windowed:
-        _note(call, Decision(Action.COMPUTE, "window"))
-        return
+        call.decision = Decision(Action.COMPUTE, "window")
+        return call.decision
     if call.new_run or not call.decides:
         now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
         call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.ratios)
-    decision = _ask(call) if call.decides else session.shared
-    assert decision is not None
-    if not call.decides:
-        decision = replace(decision, reason="follows", error=None, total=None)
-    call.alone = is_told(call)
-    decision = _possible(call, decision)
     if call.decides:
-        key = call.key
-        session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
-        session.shared = decision if engine.shared else None
-        session.ratios = call.seen.ratios
-        session.skipped = session.skipped or decision.fills
-        if not decision.fills:
-            if engine.shared:
-                session.drop_older(session.computed_at.get(key, 0))
-            session.computed_at[key] = step.index
-            session.reasons[decision.reason] += bool(expert.regions) and call.new_evaluation and not step.evaluation
-        for name, tap in call.seen.taps.items():
-            if tap.now is not None:
-                watch = engine.measure.watches[name]
-                session.look_at((expert.index, key, name), tap.now, watch, step, not decision.fills)
-    _note(call, decision)
-
-
-def _note(call: Call, decision: Decision) -> None:
-    call.decision = decision
+        asked = _ask(call)
+    else:
+        assert session.shared is not None
+        asked = replace(session.shared, reason="follows", error=None, total=None)
+    call.alone = is_told(call)
+    decision = call.decision = _possible(call, asked)
     if decision.fills and not call.alone:
-        every = decision.actions is None
-        call.fills = None if every else frozenset(r.id for r in call.expert.filled if decision.of(r) is Action.FILL)
+        each = decision.actions is not None
+        call.fills = frozenset(r.id for r in expert.filled if decision.of(r) is Action.FILL) if each else None
+    if call.decides:
+        _remember(call, decision)
+    return decision
+
+
+def _remember(call: Call, decision: Decision) -> None:
+    """What was decided, for the branches that follow and for the steps to come."""
+    engine, session, key, step = call.engine, call.session, call.key, call.step
+    session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
+    session.shared = decision if engine.shared else None
+    session.ratios = call.seen.ratios
+    session.skipped = session.skipped or decision.fills
+    if not decision.fills:
+        if engine.shared:
+            session.drop_older(session.computed_at.get(key, 0))
+        session.computed_at[key] = step.index
+        session.reasons[decision.reason] += bool(call.expert.regions) and call.new_evaluation and not step.evaluation
+    for name, tap in call.seen.taps.items():
+        if tap.now is not None:
+            watch = engine.measure.watches[name]
+            session.look_at((call.expert.index, key, name), tap.now, watch, step, not decision.fills)
 
 
 def _possible(call: Call, decision: Decision) -> Decision:
@@ -96,9 +97,12 @@ def _possible(call: Call, decision: Decision) -> Decision:
     usable = [] if call.alone else expert.usable()
     filled = [r for r in usable if decision.of(r) is Action.FILL]
     only_guidance = expert.guidance is not None and not expert.filled
-    over, held = guidance_id(call.branch), [place for place in session.held if place[0] == expert.index]
-    if only_guidance and any(place[2] == over and session.ready(place, since) for place in held):
-        return decision
+    if only_guidance:
+        told = over(call, call.branch).id
+        if any(
+            e == expert.index and name == told and session.ready((e, b, name), since) for e, b, name in session.held
+        ):
+            return decision
     if filled and all([session.ready(call.place(r), since) for r in filled]):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ...core.method import Method
 from ...core.notices import Notices
 from ...core.types import Step, innermost
-from ..place.branch import Branch
 from ..store.session import Session
 from .call import Call
 
@@ -102,22 +101,3 @@ def end_run(method: Method, session: Session, notices: Notices) -> None:
         return
     at = f"; the reason at {count} of them: {reason}" if count else ""
     notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")
-
-
-def is_conditional(one: Branch, other: Branch) -> bool | None:
-    """Whether ``one`` is the conditional pass of the two; None where neither names nor silence tell.
-
-    The unconditional one is named so, or has zeros (no sound, no text) where the other has values.
-    """
-    for first, second, answer in ((one, other, True), (other, one, False)):
-        if str(first.label) in ("cond", "positive") or str(second.label) in ("uncond", "negative"):
-            return answer
-    silent = [_zeros(branch) for branch in (one, other)]
-    if bool(silent[0] - silent[1]) != bool(silent[1] - silent[0]):
-        return bool(silent[1] - silent[0])
-    return None
-
-
-def _zeros(branch: Branch) -> set[str]:
-    """Names of the arguments that are nothing but zeros."""
-    return {name for name, rows in (branch.prints.values or {}).items() if not any(map(any, rows))}

@@ -17,8 +17,7 @@ from .blocks import store
 from .call import Call
 from .decide import decide, decides_before
 from .locate import end_run, locate
-from .passes import fill_pass, keep_pass
-from .values import keep_output, recall_output
+from .outputs import fill_pass, keep_output, keep_pass, recall_output
 
 Run = Callable[..., Any]
 
@@ -65,34 +64,33 @@ def inner_act(engine: Engine, expert: Expert, do: Callable[..., Any], where: Any
 
 def _filled(call: Call) -> Any:
     """The output of a model that isn't run on this step; None where it has to run."""
-    expert = call.expert
+    expert, region = call.expert, call.expert.whole
     if expert.guidance is not None and call.waits and not call.session.clock.complete:  # it may follow the leading one
         call.bring()
         locate(call)
     output = fill_pass(call)
     if output is not None or not decides_before(call):
         return output
-    decide(call)
-    output = fill_pass(call) if call.decision is not None and call.decision.fills else None
-    region = expert.whole
-    if output is not None or region is None or call.decision is None or not call.decision.fills:
-        return output
-    return recall_output(call, region, _base(call, region)) if call.is_filled(region) else None
+    if not decide(call).fills:
+        return None
+    output = fill_pass(call)
+    if output is None and region is not None and call.is_filled(region):
+        output = recall_output(call, region, _bases(call, region))
+    return output
 
 
 def _keep(call: Call, output: Any) -> None:
     """Keep what a computed call returned, for its region and for a gate that watches it."""
-    region, decision, windowed = call.expert.whole, call.decision, call.session.clock.windowed
-    assert decision is not None
-    if region is not None and not call.begun and not windowed:
-        keep_output(call, region, output, _base(call, region))
-    watch = call.engine.measure.watches.get("output")
+    region, watch = call.expert.whole, call.engine.measure.watches.get("output")
+    if region is not None and not call.begun:
+        keep_output(call, region, output, _bases(call, region))
     first = next(iter(tensors_in(output)), None)
-    if watch is not None and call.decides and not decision.fills and not windowed and first is not None:
+    computed = call.decides and call.decision is not None and not call.decision.fills
+    if watch is not None and computed and first is not None and not call.session.clock.windowed:
         call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
 
 
-def _base(call: Call, region: Region) -> list[Tensor] | None:
+def _bases(call: Call, region: Region) -> list[Tensor] | None:
     """What the whole model's value is added to: the latent, or nothing."""
     return call.latents.tensors if region.value == "residual" else None
 

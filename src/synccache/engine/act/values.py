@@ -2,42 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...core.form import Form
 from ...core.sums import add_weighted
 from ...core.types import Context, Region, Stored
 from ..store.anchors import History
 from .call import Call
-from .tokens import video_tokens
 
 
-def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dtype, main: int | None) -> None:
-    """Keep ``value``, which may be shared with others unless it is a tensor of the caller's own (a sum).
+def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dtype, main: bool, own: bool) -> None:
+    """Keep ``value`` as the newest anchor of a region's stream; ``dtype`` is the model's own.
 
-    ``main``: the block whose main stream this is, so that it is known where the video tokens lie; None for others.
+    ``main``: it is laid out as the first block's main stream, so that it is known where the video tokens lie; ``own``:
+    nobody else holds it (a sum).
     """
     engine, step = call.engine, call.step
     forecaster = region.forecaster or engine.method.forecaster
-    kept = engine.stored(value, dtype)
+    kept = value.to(device=engine.storage_device or value.device, dtype=engine.storage_dtype or dtype)
+    kept = kept.clone() if kept is value and not own else kept
     if engine.on_store is not None:
         run = (call.session.request, call.session.clock.run)
-        show = lambda: video_tokens(call, kept, main) if main is not None else (kept, None)  # noqa: E731
-        shown = Stored(region, stream, kept, step, call.branch.name, call.decides, run, main is not None, show)
+        show = lambda: video_tokens(call, kept, region.first) if main else (kept, None)  # noqa: E731
+        shown = Stored(region, stream, kept, step, call.branch.name, call.decides, run, main, show)
         if not engine.on_store(shown):
             return
     held = call.session.held.setdefault(call.place(region), {})
     held.setdefault(stream, History(forecaster.anchors)).push(float(step.index), kept)
 
 
-def forecast(
-    call: Call, region: Region, history: History, value: Tensor, main: int | None, *, onto: bool = True
-) -> Tensor:
+def forecast(call: Call, region: Region, history: History, value: Tensor, main: bool, *, onto: bool = True) -> Tensor:
     """``value`` plus what the forecaster predicts from the anchors; where not ``onto`` it, the prediction alone, and
     ``value`` only says dtype and device."""
     forecaster = region.forecaster or call.engine.method.forecaster
@@ -58,63 +55,21 @@ def forecast(
     if split is None:
         return add_weighted(value, values, weights, onto)
     context = Context(call.step, call.seen)
-    if main is not None:
+    if main:
         anatomy = call.expert.structure.anatomy
         grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
-        mask, first = video_tokens(call, value, main)[1], anatomy.first_token(main, call.bound)
+        mask, first = video_tokens(call, value, region.first)[1], anatomy.first_token(region.first, call.bound)
         context = replace(context, mask=mask, grid=grid, offset=first, video=True)
     elif call.engine.mask.known:
         context = replace(context, mask=value.new_zeros(1, 0))  # nothing in this stream is the person's
     return split.add(value, values, weights, context, onto)
 
 
-# -- outputs, of modules and models ------------------------------------------------------------------------------
-
-
-def keep_output(call: Call, region: Region, output: Any, bases: Sequence[Tensor] | None = None) -> None:
-    """Keep the tensors of ``output``, less ``bases`` where such are given, as the region's newest anchors."""
-    form, tensors = Form.of(output)
-    why = None
-    if not tensors:
-        why = f"is a {type(output).__name__}, so it is computed. Ask for tensors."
-    elif bases is not None and [t.shape for t in tensors.values()] != [b.shape for b in bases]:
-        why = (
-            "is of another shape than what it is compared with, so it is computed. Where the scope allows it, store "
-            "the output itself (residual=False)."
-        )
-    if why is not None:
-        call.engine.notices.say("outputs", f"What stands for {region.id} {why}")
-        return
-    call.expert.forms[region.id] = form
-    call.session.make_room(call.place(region))
-    for number, (position, tensor) in enumerate(tensors.items()):
-        value = tensor.detach() if bases is None else tensor.detach() - bases[number]
-        own = bases is not None or call.engine.stored(value, tensor.dtype) is not value
-        main = region.first if region.part and is_main(call, tensor.shape) else None
-        keep(call, region, str(position), value if own else value.clone(), tensor.dtype, main)
-
-
-def recall_output(call: Call, region: Region, bases: Sequence[Tensor] | None = None) -> Any:
-    """The region's output as predicted from its anchors, on top of ``bases``; None where it has to be computed."""
-    held = anchors_in_form(call, region)
-    if held is None or (bases is not None and [b.shape for b in bases] != [h.values[0].shape for h in held.values()]):
-        return None
-    form, values = call.expert.forms[region.id], {}
-    for number, (position, empty) in enumerate(form.tensors.items()):
-        history = held[str(position)]
-        like = empty if bases is None else bases[number].to(empty.dtype)
-        main = region.first if region.part and is_main(call, history.values[0].shape) else None
-        values[position] = forecast(call, region, history, like, main, onto=bases is not None)
-    call.begun.add(region.id)
-    return form.filled(values)
-
-
-def anchors_in_form(call: Call, region: Region) -> dict[str, History] | None:
-    """The anchors of an output that can be filled in: one history for each tensor in it."""
-    form, held = call.expert.forms.get(region.id), call.session.anchors_of(call.place(region))
-    return held if form is not None and list(map(str, form.tensors)) == list(held) else None
-
-
-def is_main(call: Call, shape: torch.Size) -> bool:
-    """Whether a module's output is laid out as the main stream of its block, and as no other stream of it."""
-    return call.shapes[:1] == [shape] and shape not in call.shapes[1:]
+def video_tokens(call: Call, stream: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
+    """The video tokens [B, V, D] of block ``index``'s main stream [B, S, D], and their mask weights [1 or B, V]."""
+    anatomy = call.expert.structure.anatomy
+    grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
+    if grid is not None and stream.ndim == 3:
+        first = anatomy.first_token(index, call.bound)
+        stream = stream[:, first : first + grid[0] * grid[1] * grid[2]]
+    return stream, call.engine.mask.on(stream, grid, call.engine.notices)

@@ -13,7 +13,7 @@ from ...conflicts import refuse_compiled, refuse_newcomer
 from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
 from ..act.blocks import run_block
-from ..act.parts import run_part
+from ..act.outputs import run_part
 from ..act.run import inner_act, run_model
 from ..engine import Engine, Expert
 from ..place.told import telling

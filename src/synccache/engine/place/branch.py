@@ -61,6 +61,19 @@ class Branch:
         plain = sum(self.plain.get(name) == value for name, value in conditioning.plain.items())
         return bool(wanted) and wanted <= same, 2 * len(same) + plain
 
+    def is_conditional(self, other: Branch) -> bool | None:
+        """Whether it is the conditional pass of the two; None where neither names nor silence tell.
+
+        The unconditional one is named so, or has zeros (no sound, no text) where the other has values.
+        """
+        for first, second, answer in ((self, other, True), (other, self, False)):
+            if str(first.label) in ("cond", "positive") or str(second.label) in ("uncond", "negative"):
+                return answer
+        own, its = (
+            {name for name, rows in (b.prints.values or {}).items() if not any(map(any, rows))} for b in (self, other)
+        )
+        return bool(its - own) if bool(own - its) != bool(its - own) else None
+
     def take(self, conditioning: Conditioning, prints: Prints | None, gone: Callable[[Mark], None]) -> frozenset[str]:
         """Remember this call's arguments; the names of those that have changed, without numbers, and without such
         as do every time unless they are a prompt."""

@@ -57,7 +57,7 @@ class Session:
         """Let go of all tensors; the run can go on, and computes what it has to."""
         self.held: Held = {}
         self.kept: Held = {}
-        self.unheeded: dict[Place, Any] = {}
+        self.unheeded: dict[tuple[Place, str], Any] = {}
         self.shared: Decision | None = None
         self.ratios: tuple[tuple[float, ...], ...] | None = None
         self.lead: tuple[int, Branch, list[Tensor]] | None = None
