@@ -73,16 +73,16 @@ class Expert:
         self.filled = tuple(r for r in found if r is not self.guidance)
         return True
 
-    def usable(self) -> list[Region]:
-        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out, and
-        modules that weren't called."""
-        if self.confused:
-            return []
-        return [
-            r
-            for r in self.filled
-            if r.id not in self.refused and (r.id in self.forms if r.part else self.structure.can_skip(r.members))
-        ]
+    def can_fill(self, region: Region) -> bool:
+        """Whether its blocks were all seen computed and can be left out, or its module was called."""
+        known = region.id in self.forms if region.part else self.structure.can_skip(region.members)
+        return known and region.id not in self.refused
+
+
+class _Now(threading.local):
+    """What goes on on this thread."""
+
+    call: Any = None
 
 
 class Engine:
@@ -99,6 +99,7 @@ class Engine:
         group: process group over which decisions agree.
 
     Attributes:
+        now: holds the ``call`` in progress on this thread, or None.
         reads: how often numbers were brought to the host.
         ran: number of steps of the last run whose length nobody told.
     """
@@ -133,16 +134,7 @@ class Engine:
         self.on_record: Callable[..., None] | None = None
         self.on_store: Callable[[Stored], bool] | None = None
         self._schedule: tuple[Any, Schedule | None] = (None, None)
-        self._local = threading.local()
-
-    @property
-    def call(self) -> Any:
-        """The call in progress on this thread, or None."""
-        return getattr(self._local, "call", None)
-
-    @call.setter
-    def call(self, call: Any) -> None:
-        self._local.call = call
+        self.now = _Now()
 
     @property
     def schedule(self) -> Schedule | None:
@@ -162,23 +154,25 @@ class Engine:
                 self.sessions[key].clock.run = max(*others, 0) - 1
         return self.sessions[key]
 
-    def confirm(self, expert: Expert, found: Anatomy) -> None:
-        """One computed call has shown that an expert is made of what was guessed."""
-        now = expert.structure.anatomy
-        breaks = tuple(sorted({*now.breaks, *found.breaks}))
-        expert.structure.anatomy = replace(
-            now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
-        )
-        if expert.cut():
+    def know(self, expert: Expert, found: Anatomy, guessed: bool) -> None:
+        """One computed call has shown what an expert is made of; where its blocks had been ``guessed`` right, what else
+        the call has taught stays."""
+        if guessed:
+            now = expert.structure.anatomy
+            breaks, known = tuple(sorted({*now.breaks, *found.breaks})), {"observe": None, "glance": None}
+            expert.structure.anatomy = replace(now, breaks=breaks, uncovered=found.uncovered, candidates=(), **known)
+            self.recut(expert)
+        else:
+            expert.know(found)
             self._start_over(expert)
 
-    def know(self, expert: Expert, anatomy: Anatomy) -> None:
-        """One computed call has shown what an expert is made of."""
-        expert.know(anatomy)
-        self._start_over(expert)
+    def recut(self, expert: Expert, void: bool = False) -> None:
+        """More is known of an expert's blocks; ``void``: so much that nothing that was stored holds."""
+        if expert.cut() or void:
+            self._start_over(expert)
 
     def _start_over(self, expert: Expert) -> None:
-        for session in self.sessions.values():
+        for session in list(self.sessions.values()):
             session.drop(expert=expert.index)
             session.gates.clear()  # a gate may have planned for the regions that there were
 
@@ -193,16 +187,11 @@ class Engine:
         for key in [k for k in list(self.sessions) if k[0] == request]:
             self.sessions.pop(key, None)
 
-    def break_off(self, request: Hashable) -> None:
-        """Forget the run of a request and its windows."""
-        for key, session in list(self.sessions.items()):
-            if key[0] == request:
+    def reset(self, *requests: Hashable) -> None:
+        """Forget the runs of these requests and their windows, else all; what was learnt about the model stays."""
+        for (request, _), session in list(self.sessions.items()):
+            if not requests or request in requests:
                 session.forget()
-
-    def reset(self) -> None:
-        """Forget all runs; what was learnt about the model stays."""
-        for session in list(self.sessions.values()):
-            session.forget()
 
     @property
     def bytes(self) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from ...anatomies.ranks import group_of
 from ...core.fit import looks_inside
 from ...core.types import Action, Decision, Run, Seen, Tap
 from ...errors import InputError
@@ -14,7 +17,6 @@ from .call import Call
 from .conditioning import has_changed
 from .locate import locate
 from .outputs import is_told, over
-from .ranks import agree
 from .values import video_tokens
 
 IDLE = (
@@ -94,16 +96,11 @@ def _possible(call: Call, decision: Decision) -> Decision:
         return decision
     session, expert = call.session, call.expert
     since = session.computed_at.get(call.key, 0)
-    usable = [] if call.alone else expert.usable()
-    filled = [r for r in usable if decision.of(r) is Action.FILL]
+    usable = [] if call.alone or expert.confused else expert.filled
+    filled = [r for r in usable if decision.of(r) is Action.FILL and expert.can_fill(r)]
     only_guidance = expert.guidance is not None and not expert.filled
-    if only_guidance:
-        told = over(call, call.branch).id
-        if any(
-            e == expert.index and name == told and session.ready((e, b, name), since) for e, b, name in session.held
-        ):
-            return decision
-    if filled and all([session.ready(call.place(r), since) for r in filled]):
+    told = only_guidance and session.followed(expert.index, over(call, call.branch).id, since)
+    if told or (filled and all([session.ready(call.place(r), since) for r in filled])):
         return decision
     reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
     if only_guidance and call.decides and len(session.clock.branches) < 2:
@@ -143,12 +140,25 @@ def _look(call: Call) -> Seen:
         call.bring()
         return seen
     told = call.expert.structure.anatomy.group
-    group = told() if engine.group is None and told is not None else engine.group
-    measured = agree(measured, group, call.expert.model).float()
+    group = engine.group or (group_of(call.expert.model) if told is None else told())
+    measured = agree(measured, group).float()
     found: list[tuple[float, ...]] = []
     call.want(measured, lambda values: found.extend(_quotients(values, measured)))
     call.bring()
     return replace(seen, ratios=tuple(found))
+
+
+def agree(sums: Tensor, group: Any = None) -> Tensor:
+    """Add numerators and denominators [B, 2 n] over the ranks that share one sample: the one place where ranks speak.
+
+    ``group``: their process group, or ``"world"`` for all ranks. With None this rank decides alone, since independent
+    data-parallel requests must never be mixed.
+    """
+    if group is None or not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return sums
+    total = sums.clone()
+    torch.distributed.all_reduce(total, group=None if group == "world" else group)
+    return total
 
 
 def _quotients(values: list[float], measured: Tensor) -> list[tuple[float, ...]]:

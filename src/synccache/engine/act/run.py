@@ -24,12 +24,12 @@ Run = Callable[..., Any]
 
 def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A call of a whole transformer."""
-    if engine.paused or engine.call is not None:
+    if engine.paused or engine.now.call is not None:
         return run(*args, **kwargs)
     call = begin(engine, expert, args, kwargs)
     if call is None:
         return run(*args, **kwargs)
-    engine.call = call
+    engine.now.call = call
     try:
         output = _filled(call)
         if output is None:
@@ -42,10 +42,10 @@ def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dic
         keep_pass(call, output)
         _finish(call)
     except BaseException:
-        engine.break_off(call.session.request)  # a run that broke off leaves nothing behind
+        engine.reset(call.session.request)  # a run that broke off leaves nothing behind
         raise
     finally:
-        engine.call = None
+        engine.now.call = None
         expert.structure.call_is_over()
     return output
 
@@ -54,7 +54,7 @@ def inner_act(engine: Engine, expert: Expert, do: Callable[..., Any], where: Any
     """What is done when a block (``run_block``), or a module inside one (``run_part``), is called ``where``."""
 
     def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = engine.call
+        call = engine.now.call
         if call is None or call.expert is not expert:
             return run(*args, **kwargs)
         return do(call, where, run, args, kwargs)
@@ -99,9 +99,8 @@ def _finish(call: Call) -> None:
     engine, expert, session, step, decision = call.engine, call.expert, call.session, call.step, call.decision
     assert decision is not None
     structure = expert.structure
-    if not call.begun and not structure.settled and (structure.settle() | expert.cut()):
-        session.drop(expert=expert.index)
-        session.gates.clear()  # a gate may have planned for the regions that there were
+    if not call.begun and not structure.settled:
+        engine.recut(expert, void=structure.settle())
     known = structure.anatomy.observe is None
     if known and call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
         engine.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")

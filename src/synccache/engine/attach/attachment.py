@@ -60,7 +60,7 @@ class Attachment:
 
     def _model_act(self, expert: Expert) -> Callable[..., Any]:
         def act(run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-            if self.engine.call is None and not self.engine.paused:
+            if self.engine.now.call is None and not self.engine.paused:
                 try:
                     self.refresh(expert)
                 except Conflict:
@@ -88,10 +88,7 @@ class Attachment:
 
         output = run_model(self.engine, expert, watched, args, kwargs)
         found, name = known[0], original_class(expert.model).__name__
-        if found.blocks == guess.blocks and not expert.confused:
-            self.engine.confirm(expert, found)
-        else:
-            self._know(expert, found)
+        self._know(expert, found, guessed=found.blocks == guess.blocks and not expert.confused)
         if not found.blocks:
             self.engine.notices.say("structure", UNKNOWN.format(name))
         elif found.uncovered:
@@ -117,10 +114,10 @@ class Attachment:
         for hook in (*self.parts.pop(expert.index, ()), *reversed(self.blocks.pop(expert.index, ()))):
             hook.remove()
 
-    def _know(self, expert: Expert, anatomy: Anatomy) -> None:
-        """The model is made of other blocks than was thought: hook these, and forget what the others gave."""
+    def _know(self, expert: Expert, anatomy: Anatomy, guessed: bool = False) -> None:
+        """The model is made of these blocks: hook them, and unless they were ``guessed`` forget what others gave."""
         self._unhook(expert)
-        self.engine.know(expert, anatomy)
+        self.engine.know(expert, anatomy, guessed)
         self._hook(expert)
 
     def refresh(self, expert: Expert) -> None:

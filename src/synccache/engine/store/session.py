@@ -103,6 +103,10 @@ class Session:
         held = self.anchors_of(place)
         return bool(held) and min([h.times[0] for h in held.values()]) >= since
 
+    def followed(self, expert: int, region: str, since: int) -> bool:
+        """Whether any branch has such anchors of the region of that id."""
+        return any([self.ready(place, since) for place in self.held if (place[0], place[2]) == (expert, region)])
+
     def drop(self, branch: Hashable = None, expert: int | None = None) -> None:
         """Forget anchors and what the gate looks back at; only those of a branch or an expert if given."""
         self._keep(lambda key: (branch is not None and key[1] != branch)

@@ -1,33 +1,15 @@
-"""The one place where ranks speak to each other: the numbers that a decision rests on."""
+"""Which ranks work on one sample together, as far as models tell."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-
-def agree(sums: Tensor, group: Any = None, model: nn.Module | None = None) -> Tensor:
-    """Add numerators and denominators [B, 2] over the ranks that share one sample.
-
-    Args:
-        group: a process group, or ``"world"`` for all ranks; None: the one that ``model`` tells of. Where it tells of
-            none this rank decides alone, since independent data-parallel requests must never be mixed.
-    """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return sums
-    if group is None and model is not None:
-        group = group_of(model)
-    if group is None:
-        return sums
-    total = sums.clone()
-    torch.distributed.all_reduce(total, group=None if group == "world" else group)
-    return total
+from torch import nn
 
 
 def group_of(model: nn.Module) -> Any:
-    """The process group whose ranks work on one sample of ``model`` together; ``"world"``; None where it tells of none.
+    """The process group whose ranks share a sample of ``model``; ``"world"`` for all; None where it tells of none.
 
     Ranks that talk to each other inside the blocks would wait for ever if one of them left a block out alone. diffusers
     records such ranks on the model (``enable_parallelism``): for context parallelism, where each rank has a share of
@@ -35,6 +17,8 @@ def group_of(model: nn.Module) -> Any:
     mesh (every rank then counts the same sums, which leaves their quotient as it is). The released Wan2.2-S2V sets
     ``use_context_parallel`` and shares a sample between all ranks. Data-parallel ranks have no such group.
     """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
     config = getattr(model, "_parallel_config", None)
     context = getattr(config, "context_parallel_config", None)
     tensor = getattr(config, "tensor_parallel_config", None)
