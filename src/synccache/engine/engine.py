@@ -19,9 +19,9 @@ from ..core.form import Form
 from ..core.mask import TokenMask
 from ..core.method import Method
 from ..core.notices import Notices
+from ..core.structure import Structure
 from ..core.types import Region, Stored, innermost
 from ..errors import InputError, UnsupportedModel
-from .attach.structure import Structure
 from .place.schedule import Schedule, schedule_of, timesteps_of
 from .place.told import Told
 from .store.session import Session
@@ -159,8 +159,10 @@ class Engine:
         the call has taught stays."""
         if guessed:
             now = expert.structure.anatomy
-            breaks, known = tuple(sorted({*now.breaks, *found.breaks})), {"observe": None, "glance": None}
-            expert.structure.anatomy = replace(now, breaks=breaks, uncovered=found.uncovered, candidates=(), **known)
+            breaks = tuple(sorted({*now.breaks, *found.breaks}))
+            expert.structure.anatomy = replace(
+                now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
+            )
             self.recut(expert)
         else:
             expert.know(found)

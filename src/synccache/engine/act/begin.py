@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.anatomy import argument_names, bind, original_class, tensors_in
-from ...errors import Conflict, InputError
+from ...core.anatomy import bind, original_class, tensors_in
+from ...core.fit import check_call
+from ...errors import Conflict
 from ..engine import Engine, Expert
 from ..place.conditioning import Mark, Prints
 from ..place.latents import compared, likeness
@@ -34,14 +35,7 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     model, anatomy = expert.model, expert.structure.anatomy
     bound = bind(original_class(model), args, kwargs)
     _force(engine, model, bound, kwargs, anatomy.forced)
-    for what, name in (("timestep", anatomy.timestep), ("latent", anatomy.latent)):
-        how = _problem(what, bound.get(name))
-        if how is not None:
-            names = ", ".join(argument_names(original_class(model)))
-            raise InputError(
-                f"{original_class(model).__name__}({names}) was called {how} {name!r}, which the anatomy gives as "
-                f"the {what}. Pass anatomy=Anatomy(..., {what}=...) with the name of that argument."
-            )
+    check_call(original_class(model), anatomy, bound)
     inputs = tensors_in(list(bound.values()))
     if torch.is_grad_enabled() and any(t.requires_grad for t in chain(inputs, model.parameters())):
         text = "Autograd is recording, so every step is computed. Call the model under torch.no_grad() to skip."
@@ -57,20 +51,6 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     if not call.waits:
         locate(call)
     return call
-
-
-def _problem(what: str, value: Any) -> str | None:
-    """How a model was called with ``value`` as its ``what``; None where it may be one."""
-    if value is None:
-        return "without"
-    tensors = tensors_in(value)
-    if what == "latent":
-        return None if tensors and all(t.ndim > 1 for t in tensors) else "with no tensor as"
-    if any(sum(size > 1 for size in t.shape[1:]) > 1 for t in tensors):
-        return "with more than a number for each token as"
-    numbers = value if isinstance(value, list | tuple) else [value]
-    known = tensors or all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
-    return None if known else "with no number as"
 
 
 def _force(

@@ -140,7 +140,8 @@ def _look(call: Call) -> Seen:
         call.bring()
         return seen
     told = call.expert.structure.anatomy.group
-    group = engine.group or (group_of(call.expert.model) if told is None else told())
+    group = told() if engine.group is None and told is not None else engine.group
+    group = group_of(call.expert.model) if group is None else group
     measured = agree(measured, group).float()
     found: list[tuple[float, ...]] = []
     call.want(measured, lambda values: found.extend(_quotients(values, measured)))

@@ -115,7 +115,7 @@ def _finish(call: Call) -> None:
         window=session.window,
     )  # fmt: skip
     if session.total is not None and step.index >= session.total - 1 and session.clock.complete:
-        end_run(engine.method, session, engine.notices)
+        end_run(engine, session)
         session.reasons.clear()
         session.free()
         if session.clock.latents is not None:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.anatomy import Anatomy, argument_names, bind, by_class, original_class, version
-from ...core.form import Form, Leaf, take_apart
+from .anatomy import Anatomy, argument_names, bind, by_class, original_class, version
+from .form import Form, Leaf, take_apart
 
 _STREAM_NAMES = ("hidden_states", "x", "img", "hidden", "sample", "tokens")
 
