@@ -163,20 +163,16 @@ class Engine:
             expert.structure.anatomy = replace(
                 now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
             )
-            self.recut(expert)
         else:
             expert.know(found)
-            self._start_over(expert)
+        self.recut(expert, void=not guessed)
 
     def recut(self, expert: Expert, void: bool = False) -> None:
         """More is known of an expert's blocks; ``void``: so much that nothing that was stored holds."""
         if expert.cut() or void:
-            self._start_over(expert)
-
-    def _start_over(self, expert: Expert) -> None:
-        for session in list(self.sessions.values()):
-            session.drop(expert=expert.index)
-            session.gates.clear()  # a gate may have planned for the regions that there were
+            for session in list(self.sessions.values()):
+                session.drop(expert=expert.index)
+                session.gates.clear()  # a gate may have planned for the regions that there were
 
     def drop_windows(self, session: Session) -> None:
         """A window has begun a new run: let go of those of its request that are still in an earlier one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -42,8 +42,9 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
         engine.notices.say("autograd", text)
         return None
     engine.mask.called_with(anatomy.mask(bound) if anatomy.mask is not None else None)
-    told = told_to(engine)
-    label = told.branch if told.branch is not None else _comfy_label(bound)
+    told, options = told_to(engine), bound.get("transformer_options")
+    uuids = options.get("uuids") if isinstance(options, dict) else None  # ComfyUI's, of the conditionings in the call
+    label = tuple(map(str, uuids)) if told.branch is None and uuids else told.branch
     call = Call(engine, expert, engine.session(told), bound, told, label)
     _read_time(call, bound[anatomy.timestep])
     _look_at_latents(call)
@@ -70,14 +71,6 @@ def _force(
         text = f"{said}; while synccache is attached it gets {value!r} instead. remove() gives the caller its say back."
         engine.notices.say(f"forced {name}", text)
         bound[name] = kwargs[name] = value
-
-
-def _comfy_label(bound: Mapping[str, Any]) -> Hashable:
-    """ComfyUI names the conditionings that a call carries."""
-    options = bound.get("transformer_options")
-    if isinstance(options, dict) and options.get("uuids"):
-        return tuple(map(str, options["uuids"]))
-    return None
 
 
 def _read_time(call: Call, value: Any) -> None:

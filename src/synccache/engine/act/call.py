@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.types import Decision, Region, Seen, Step
+from ...core.types import Action, Decision, Region, Seen, Step
 from ..engine import Engine, Expert
 from ..place.conditioning import Prints
 from ..place.evidence import Evidence
@@ -26,7 +26,6 @@ class Call(Evidence):
         decision: None until found.
         decides: whether this branch's decision is the one that others follow.
         alone: whether its output is told from another branch's, or would be: then no region of its own is filled in.
-        fills: the regions to fill in, by id; None: all.
         called: indices of the blocks that were called; ``latest``: of the last one.
         captures: open sums by region id; ``begun``: ids of the regions whose value was already added.
         watched: what the gate may look at, by name; probes still hold all tokens of the stream.
@@ -48,11 +47,9 @@ class Call(Evidence):
         self.decision: Decision | None = None
         self.decides = True
         self.alone = False
-        self.changed_input = False
         self.seen = Seen()
         self.watched: dict[str, Tensor] = {"latent": self.latents.tensors[0]}
         self.inputs: Prints | None = None
-        self.fills: frozenset[str] | None = frozenset()
         self.captures: dict[str, Capture] = {}
         self.begun: set[str] = set()
         self.held: dict[str, dict[str, Tensor]] = {}
@@ -74,8 +71,13 @@ class Call(Evidence):
         """Where a region's anchors are kept."""
         return self.expert.index, self.branch.name, region.id
 
+    @property
+    def reaching(self) -> frozenset[str]:
+        """Names of changed arguments that may reach the blocks."""
+        return self.changed - set(self.expert.structure.anatomy.live)
+
     def is_filled(self, region: Region) -> bool:
-        return self.fills is None or region.id in self.fills
+        return self.decision is not None and not self.alone and self.decision.of(region) is Action.FILL
 
     # -- numbers from the device ---------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ def see_inputs(call: Call, index: int, bound: Mapping[str, Any]) -> None:
     """The first block (``index``) is called with ``bound`` arguments: ask for numbers of them, if they are wanted."""
     asked = [call.branch] if call.located else call.session.clock.branches
     known = bool(asked) and all(b.inputs is not None for b in asked)
-    if known and not (_open(call) if call.located else call.prints is not None):
+    if known and not (call.reaching if call.located else call.prints is not None):
         return
     structure = call.expert.structure
     live = {*list(structure.streams(index))[:1], *structure.blocks[index].added}
@@ -36,7 +36,7 @@ def see_inputs(call: Call, index: int, bound: Mapping[str, Any]) -> None:
 
 def has_changed(call: Call) -> bool:
     """Whether the branch is conditioned on something else than before; then it has to be computed."""
-    branch, changed = call.branch, _open(call)
+    branch, changed = call.branch, call.reaching
     if call.new_batch:  # for which it is repeated; and nothing that was stored is left
         branch.inputs = call.inputs
         return False
@@ -60,8 +60,3 @@ def _enters_between(call: Call, names: frozenset[str]) -> bool:
     anatomy = call.expert.structure.anatomy
     unsaid = anatomy.sites != () and not anatomy.live  # where it is said what enters between, nothing else does
     return unsaid or all("control" in n for n in names)
-
-
-def _open(call: Call) -> frozenset[str]:
-    """Names of changed arguments that may reach the blocks."""
-    return call.changed - set(call.expert.structure.anatomy.live)

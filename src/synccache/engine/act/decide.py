@@ -47,10 +47,10 @@ def decide(call: Call) -> Decision:
         call.bring()
     if not call.located:
         locate(call)
-    if has_changed(call):
+    changed = has_changed(call)
+    if changed:
         led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
         session.drop(branch=None if led else call.branch.name)
-        call.changed_input = True
     if session.clock.windowed:
         call.decision = Decision(Action.COMPUTE, "window")
         return call.decision
@@ -63,10 +63,7 @@ def decide(call: Call) -> Decision:
         assert session.shared is not None
         asked = replace(session.shared, reason="follows", error=None, total=None)
     call.alone = is_told(call)
-    decision = call.decision = _possible(call, asked)
-    if decision.fills and not call.alone:
-        each = decision.actions is not None
-        call.fills = frozenset(r.id for r in expert.filled if decision.of(r) is Action.FILL) if each else None
+    decision = call.decision = _possible(call, asked, changed)
     if call.decides:
         _remember(call, decision)
     return decision
@@ -90,7 +87,7 @@ def _remember(call: Call, decision: Decision) -> None:
             session.look_at((call.expert.index, key, name), tap.now, watch, step, not decision.fills)
 
 
-def _possible(call: Call, decision: Decision) -> Decision:
+def _possible(call: Call, decision: Decision, changed: bool) -> Decision:
     """``decision``, or to compute where it can't be followed."""
     if not decision.fills:
         return decision
@@ -102,7 +99,7 @@ def _possible(call: Call, decision: Decision) -> Decision:
     told = only_guidance and session.followed(expert.index, over(call, call.branch).id, since)
     if told or (filled and all([session.ready(call.place(r), since) for r in filled])):
         return decision
-    reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
+    reason = "new conditioning" if changed else "blocks" if expert.confused else "no anchors"
     if only_guidance and call.decides and len(session.clock.branches) < 2:
         call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
         reason = "no other branch"

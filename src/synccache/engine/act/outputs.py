@@ -142,10 +142,10 @@ def is_told(call: Call) -> bool:
 
 def fill_pass(call: Call) -> Any:
     """The output of a branch that isn't run on this step; None where it has to run."""
-    session, live = call.session, set(call.expert.structure.anatomy.live)
+    session = call.session
     if call.expert.guidance is None or not call.located or session.shared is None or not session.shared.fills:
         return None
-    if not is_told(call) or session.lead is None or session.clock.windowed or call.changed - live:
+    if not is_told(call) or session.lead is None or session.clock.windowed or call.reaching:
         return None
     expert, lead, tensors = session.lead
     region, since = over(call, lead), session.computed_at.get(None, 0)

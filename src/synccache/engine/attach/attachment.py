@@ -16,7 +16,6 @@ from ..act.blocks import run_block
 from ..act.outputs import run_part
 from ..act.run import inner_act, run_model
 from ..engine import Engine, Expert
-from ..place.told import telling
 from .hook import ContextHook, Hook
 from .observe import observed
 from .seat import Seat, seats_in
@@ -46,7 +45,7 @@ class Attachment:
             self.models.append(Hook(expert.model, self._model_act(expert)))
             _OWNERS[expert.model] = ref(self.owner)
             if hasattr(type(expert.model), "cache_context"):
-                self.models.append(ContextHook(expert.model, self._tell))
+                self.models.append(ContextHook(expert.model, self.engine))
             self._hook(expert)
 
     def remove(self) -> None:
@@ -71,10 +70,6 @@ class Attachment:
             return run_model(self.engine, expert, run, args, kwargs)
 
         return act
-
-    def _tell(self, name: str, fields: dict[str, Any]) -> Any:
-        step, total, run = (fields.get(field) for field in ("step_index", "num_inference_steps", "run"))
-        return telling(self.engine, branch=name, step=step, total=total, run=run)
 
     def _observe(self, expert: Expert, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """The first call: it is computed, and shows which blocks there are; where these are the ones that were guessed,
@@ -129,7 +124,8 @@ class Attachment:
         refuse_newcomer(expert.model)
         blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
         for hook in blocks if parts else ():
-            if hook.seat is not None and hook.seat.now() is not hook.module and hook.seat.holds(hook.module):
+            there = hook.seat.now() if hook.seat is not None else None
+            if there is not None and there is not hook.module and any(m is hook.module for m in there.modules()):
                 hook.seat = None  # wrapped: the modules inside are what matters
         if any(hook.is_lost() for hook in blocks):
             there = [hook.seat.now() if hook.seat is not None else None for hook in blocks]

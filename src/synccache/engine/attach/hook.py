@@ -16,6 +16,7 @@ from torch import nn
 
 from ...conflicts import refuse_compiled
 from ...core.anatomy import original_class
+from ..place.told import telling
 from .seat import Seat
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
@@ -146,17 +147,18 @@ class State(StandIn):
 
 
 class ContextHook(StandIn):
-    """Hears what diffusers' ``cache_context`` tells of a call: ``tell(name, fields)`` gives a context manager."""
+    """Hears what diffusers' ``cache_context`` tells of a call, for an engine that is the ``listener``."""
 
     name = "cache_context"
 
-    def __init__(self, module: nn.Module, tell: Callable[[str, dict[str, Any]], Any]) -> None:
+    def __init__(self, module: nn.Module, listener: Any) -> None:
         super().__init__(module)
-        self.tell = tell
+        self.listener = listener
 
     @contextmanager
     def __call__(self, name: str, **fields: Any) -> Any:
-        with self.own(name, **fields), self.tell(name, fields):
+        step, total, run = (fields.get(field) for field in ("step_index", "num_inference_steps", "run"))
+        with self.own(name, **fields), telling(self.listener, branch=name, step=step, total=total, run=run):
             yield
 
 
