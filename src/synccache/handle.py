@@ -51,7 +51,7 @@ class Handle:
         self._save = save
         self._schedule = schedule  # shortens the pipeline's schedule, when called; gives what takes that back
         self._shortened: Any = None
-        self._attachment = Attachment(engine, self)
+        self._attachments = [Attachment(engine, expert, self) for expert in engine.experts]
         engine.on_record = self._record
 
     # -- attach and detach ---------------------------------------------------------------------------------------
@@ -61,7 +61,8 @@ class Handle:
         try:
             if self._schedule is not None:
                 self._shortened = self._schedule()
-            self._attachment.attach()
+            for attachment in self._attachments:
+                attachment.attach()
         except BaseException:
             self.remove()
             raise
@@ -70,7 +71,8 @@ class Handle:
 
     def remove(self) -> None:
         """Give the model back exactly as it was, and free what was stored. The trace stays readable."""
-        self._attachment.remove()
+        for attachment in self._attachments:
+            attachment.remove()
         if self._shortened is not None:
             self._shortened.remove()
             self._shortened = None
@@ -124,7 +126,7 @@ class Handle:
     @property
     def bytes(self) -> int:
         """Bytes held now: anchors, other branches' lead, and what the gate looks back at."""
-        return self.engine.bytes + self.engine.kept_bytes
+        return sum(self.engine.bytes)
 
     @property
     def host_reads(self) -> int:

@@ -192,11 +192,7 @@ class Engine:
                 session.forget()
 
     @property
-    def bytes(self) -> int:
-        """Held in anchors, over all requests."""
-        return sum([s.bytes for s in list(self.sessions.values())])
-
-    @property
-    def kept_bytes(self) -> int:
-        """Held for the gate."""
-        return sum([s.kept_bytes for s in list(self.sessions.values())])
+    def bytes(self) -> tuple[int, int]:
+        """Held over all requests in anchors and leads; and for the gate."""
+        anchors, kept = zip(*[(0, 0), *[s.bytes for s in list(self.sessions.values())]], strict=True)
+        return sum(anchors), sum(kept)

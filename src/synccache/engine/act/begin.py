@@ -49,7 +49,7 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     _read_time(call, bound[anatomy.timestep])
     _look_at_latents(call)
     _look_at_conditioning(call)
-    if not call.waits:
+    if not call.wanted:
         locate(call)
     return call
 

@@ -34,6 +34,7 @@ class Call(Evidence):
         shapes: of the streams that the current block received, the main one first.
         entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
         weights: of forecasters, by anchors' times.
+        wanted: numbers that have to be brought from the device, and what takes them.
     """
 
     step: Step
@@ -60,7 +61,7 @@ class Call(Evidence):
         self.latest = -1
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
-        self._wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
+        self.wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
 
     @property
     def key(self) -> Hashable:
@@ -83,16 +84,11 @@ class Call(Evidence):
 
     def want(self, numbers: Tensor, then: Callable[[list[float]], None]) -> None:
         """Have ``numbers`` brought to the host with all others, and given to ``then``."""
-        self._wanted.append((numbers.detach().reshape(-1), then))
-
-    @property
-    def waits(self) -> bool:
-        """Whether numbers have to be brought."""
-        return bool(self._wanted)
+        self.wanted.append((numbers.detach().reshape(-1), then))
 
     def bring(self) -> None:
         """Bring all that is wanted, in one transfer."""
-        wanted, self._wanted = self._wanted, []
+        wanted, self.wanted = self.wanted, []
         if not wanted:
             return
         self.engine.reads += 1

@@ -39,14 +39,10 @@ def decide(call: Call) -> Decision:
     """
     engine, session, expert = call.engine, call.session, call.expert
     if not engine.shared and not call.located:
-        call.bring()
         locate(call)
     if not call.located or call.decides:
         call.seen = _look(call)
-    else:
-        call.bring()
-    if not call.located:
-        locate(call)
+    locate(call)
     changed = has_changed(call)
     if changed:
         led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
@@ -134,7 +130,6 @@ def _look(call: Call) -> Seen:
     seen = Seen(taps, mask)
     measured = measure.measure(seen) if taps else None
     if measured is None:
-        call.bring()
         return seen
     told = call.expert.structure.anatomy.group
     group = told() if engine.group is None and told is not None else engine.group

@@ -15,7 +15,10 @@ LENGTH = (
 
 
 def locate(call: Call) -> None:
-    """Find the call's run, step and branch."""
+    """Find the call's run, step and branch, with all that is wanted from the device."""
+    call.bring()
+    if call.located:
+        return
     session, engine, clock = call.session, call.engine, call.session.clock
     ran = clock.step + 1 if clock.ended else None
     clock.observe(call, session.lost)

@@ -19,13 +19,9 @@ from .decide import decide, decides_before
 from .locate import end_run, locate
 from .outputs import fill_pass, keep_output, keep_pass, recall_output
 
-Run = Callable[..., Any]
 
-
-def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
+def run_model(engine: Engine, expert: Expert, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
     """A call of a whole transformer."""
-    if engine.paused or engine.now.call is not None:
-        return run(*args, **kwargs)
     call = begin(engine, expert, args, kwargs)
     if call is None:
         return run(*args, **kwargs)
@@ -50,23 +46,10 @@ def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dic
     return output
 
 
-def inner_act(engine: Engine, expert: Expert, do: Callable[..., Any], where: Any) -> Callable[..., Any]:
-    """What is done when a block (``run_block``), or a module inside one (``run_part``), is called ``where``."""
-
-    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = engine.now.call
-        if call is None or call.expert is not expert:
-            return run(*args, **kwargs)
-        return do(call, where, run, args, kwargs)
-
-    return act
-
-
 def _filled(call: Call) -> Any:
     """The output of a model that isn't run on this step; None where it has to run."""
     expert, region = call.expert, call.expert.whole
-    if expert.guidance is not None and call.waits and not call.session.clock.complete:  # it may follow the leading one
-        call.bring()
+    if expert.guidance is not None and call.wanted and not call.session.clock.complete:  # it may follow the leading one
         locate(call)
     output = fill_pass(call)
     if output is not None or not decides_before(call):
@@ -106,13 +89,12 @@ def _finish(call: Call) -> None:
         engine.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
     only_guided = call.decides and decision.fills and expert.guidance is not None and not expert.filled
     action = Action.FILL if call.begun or only_guided else Action.COMPUTE
+    anchors, kept = engine.bytes
     record = Record(
         run=session.clock.run, step=step.index, evaluation=step.evaluation, branch=call.branch.name,
-        decides=call.decides,
-        expert=expert.index, request=session.request, timestep=call.time.high, decision=action.value,
-        reason=decision.reason, error=decision.error, total=decision.total,
-        seconds=time.perf_counter() - call.started, bytes=engine.bytes, probe_bytes=engine.kept_bytes,
-        window=session.window,
+        decides=call.decides, expert=expert.index, request=session.request, window=session.window,
+        timestep=call.time.high, decision=action.value, reason=decision.reason, error=decision.error,
+        total=decision.total, seconds=time.perf_counter() - call.started, bytes=anchors, probe_bytes=kept,
     )  # fmt: skip
     if session.total is not None and step.index >= session.total - 1 and session.clock.complete:
         end_run(engine, session)

@@ -14,7 +14,7 @@ from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
 from ..act.blocks import run_block
 from ..act.outputs import run_part
-from ..act.run import inner_act, run_model
+from ..act.run import run_model
 from ..engine import Engine, Expert
 from .hook import ContextHook, Hook
 from .observe import observed
@@ -32,58 +32,56 @@ _OWNERS: WeakKeyDictionary[nn.Module, ReferenceType[Any]] = WeakKeyDictionary() 
 
 
 class Attachment:
-    """Hooks on the transformers of an engine, on their blocks, and on modules inside these."""
+    """Hooks on a transformer of an engine, on its blocks, and on modules inside these."""
 
-    def __init__(self, engine: Engine, owner: Any) -> None:
-        self.engine, self.owner = engine, owner
+    def __init__(self, engine: Engine, expert: Expert, owner: Any) -> None:
+        self.engine, self.expert, self.owner = engine, expert, owner
         self.models: list[Hook | ContextHook] = []
-        self.blocks: dict[int, list[Hook]] = {}  # by expert
-        self.parts: dict[int, list[Hook]] = {}
+        self.blocks: list[Hook] = []
+        self.parts: list[Hook] = []
 
     def attach(self) -> None:
-        for expert in self.engine.experts:
-            self.models.append(Hook(expert.model, self._model_act(expert)))
-            _OWNERS[expert.model] = ref(self.owner)
-            if hasattr(type(expert.model), "cache_context"):
-                self.models.append(ContextHook(expert.model, self.engine))
-            self._hook(expert)
+        model = self.expert.model
+        self.models.append(Hook(model, self._act))
+        _OWNERS[model] = ref(self.owner)
+        if hasattr(type(model), "cache_context"):
+            self.models.append(ContextHook(model, self.engine))
+        self._hook()
 
     def remove(self) -> None:
-        for expert in self.engine.experts:
-            self._unhook(expert)
-            if owner_of(expert.model) is self.owner:
-                del _OWNERS[expert.model]
+        self._unhook()
+        if owner_of(self.expert.model) is self.owner:
+            del _OWNERS[self.expert.model]
         for hook in reversed(self.models):
             hook.remove()
         self.models.clear()
 
-    def _model_act(self, expert: Expert) -> Callable[..., Any]:
-        def act(run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-            if self.engine.now.call is None and not self.engine.paused:
-                try:
-                    self.refresh(expert)
-                except Conflict:
-                    self.engine.reset()
-                    raise
-                if expert.structure.anatomy.observe is not None:
-                    return self._observe(expert, run, args, kwargs)
-            return run_model(self.engine, expert, run, args, kwargs)
+    def _act(self, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The transformer is called."""
+        if self.engine.now.call is not None or self.engine.paused:
+            return run(*args, **kwargs)
+        try:
+            self.refresh()
+        except Conflict:
+            self.engine.reset()
+            raise
+        if self.expert.structure.anatomy.observe is not None:
+            return self._observe(run, args, kwargs)
+        return run_model(self.engine, self.expert, run, args, kwargs)
 
-        return act
-
-    def _observe(self, expert: Expert, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+    def _observe(self, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """The first call: it is computed, and shows which blocks there are; where these are the ones that were guessed,
         what it has stored is kept."""
-        guess, known = expert.structure.anatomy, []
+        guess, known = self.expert.structure.anatomy, []
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             output, found = observed(guess, lambda: run(*args, **kwargs))
             known.append(found)
             return output
 
-        output = run_model(self.engine, expert, watched, args, kwargs)
-        found, name = known[0], original_class(expert.model).__name__
-        self._know(expert, found, guessed=found.blocks == guess.blocks and not expert.confused)
+        output = run_model(self.engine, self.expert, watched, args, kwargs)
+        found, name = known[0], original_class(self.expert.model).__name__
+        self._know(found, guessed=found.blocks == guess.blocks and not self.expert.confused)
         if not found.blocks:
             self.engine.notices.say("structure", UNKNOWN.format(name))
         elif found.uncovered:
@@ -92,59 +90,66 @@ class Attachment:
 
     # -- blocks and parts ----------------------------------------------------------------------------------------
 
-    def _hook(self, expert: Expert) -> None:
+    def _hook(self) -> None:
+        engine, expert = self.engine, self.expert
+
         def hook(module: nn.Module, do: Callable[..., Any], where: Any, seat: Seat | None, inside: str = "") -> Hook:
-            return Hook(module, inner_act(self.engine, expert, do, where), seat, inside)
+            def act(run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+                call = engine.now.call
+                if call is None or call.expert is not expert:
+                    return run(*args, **kwargs)
+                return do(call, where, run, args, kwargs)
+
+            return Hook(module, act, seat, inside)
 
         blocks, seats = expert.structure.anatomy.blocks, seats_in(expert.model)
-        self.blocks[expert.index] = [hook(b, run_block, i, seats.get(id(b))) for i, b in enumerate(blocks)]
-        parts = self.parts[expert.index] = []
+        self.blocks = [hook(b, run_block, i, seats.get(id(b))) for i, b in enumerate(blocks)]
         for index, name in expert.parts:
             path, _, last = name.rpartition(".")
             seat = Seat(blocks[index].get_submodule(path), last)
-            parts.append(hook(seat.now(), run_part, (index, name), seat, "a block"))
-        self._refuse_compiled_parts(expert)
+            self.parts.append(hook(seat.now(), run_part, (index, name), seat, "a block"))
+        self._refuse_compiled_parts()
 
-    def _unhook(self, expert: Expert) -> None:
-        for hook in (*self.parts.pop(expert.index, ()), *reversed(self.blocks.pop(expert.index, ()))):
+    def _unhook(self) -> None:
+        for hook in (*self.parts, *reversed(self.blocks)):
             hook.remove()
+        self.parts, self.blocks = [], []
 
-    def _know(self, expert: Expert, anatomy: Anatomy, guessed: bool = False) -> None:
+    def _know(self, anatomy: Anatomy, guessed: bool = False) -> None:
         """The model is made of these blocks: hook them, and unless they were ``guessed`` forget what others gave."""
-        self._unhook(expert)
-        self.engine.know(expert, anatomy, guessed)
-        self._hook(expert)
+        self._unhook()
+        self.engine.know(self.expert, anatomy, guessed)
+        self._hook()
 
-    def refresh(self, expert: Expert) -> None:
+    def refresh(self) -> None:
         """Follow what others did since the last call: modules were compiled, or replaced (by LoRA's wrappers).
 
         Raises:
             Conflict: another cache was enabled, or blocks were compiled of which a part is to be left out.
         """
-        refuse_newcomer(expert.model)
-        blocks, parts = self.blocks.get(expert.index, []), self.parts.get(expert.index, [])
-        for hook in blocks if parts else ():
+        refuse_newcomer(self.expert.model)
+        for hook in self.blocks if self.parts else ():
             there = hook.seat.now() if hook.seat is not None else None
             if there is not None and there is not hook.module and any(m is hook.module for m in there.modules()):
                 hook.seat = None  # wrapped: the modules inside are what matters
-        if any(hook.is_lost() for hook in blocks):
-            there = [hook.seat.now() if hook.seat is not None else None for hook in blocks]
-            now = tuple(hook.module if new is None else new for hook, new in zip(blocks, there, strict=True))
-            self._know(expert, replace(expert.structure.anatomy, blocks=now))
+        if any(hook.is_lost() for hook in self.blocks):
+            there = [hook.seat.now() if hook.seat is not None else None for hook in self.blocks]
+            now = tuple(hook.module if new is None else new for hook, new in zip(self.blocks, there, strict=True))
+            self._know(replace(self.expert.structure.anatomy, blocks=now))
             return
-        for place, hook in enumerate(parts):
+        for place, hook in enumerate(self.parts):
             if hook.seat is not None and hook.is_lost():
                 hook.remove()
-                parts[place] = Hook(hook.seat.now(), hook.act, hook.seat, hook.inside)
-        for hook in (*blocks, *parts):
+                self.parts[place] = Hook(hook.seat.now(), hook.act, hook.seat, hook.inside)
+        for hook in (*self.blocks, *self.parts):
             hook.adopt()
-        self._refuse_compiled_parts(expert)
+        self._refuse_compiled_parts()
 
-    def _refuse_compiled_parts(self, expert: Expert) -> None:
+    def _refuse_compiled_parts(self) -> None:
         """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
-        for index, name in expert.parts:
-            if self.blocks[expert.index][index].compiled is not None:
-                part = expert.structure.anatomy.blocks[index].get_submodule(name)
+        for index, name in self.expert.parts:
+            if self.blocks[index].compiled is not None:
+                part = self.expert.structure.anatomy.blocks[index].get_submodule(name)
                 refuse_compiled(original_class(part).__name__, "a block")
 
 

@@ -41,18 +41,13 @@ class Branch:
 
     def same_objects(self, conditioning: Conditioning) -> set[str]:
         """Names of the arguments that are the very tensors of its latest call."""
-        found = set()
-        for name, tensors in conditioning.tensors.items():
-            marks = self.marks.get(name, ())
-            if len(marks) == len(tensors) and all(m.is_of(t) for m, t in zip(marks, tensors, strict=True)):
-                found.add(name)
-        return found
+        counted = {n: t for n, t in conditioning.tensors.items() if len(self.marks.get(n, ())) == len(t)}
+        return {n for n, tensors in counted.items() if all(map(Mark.is_of, self.marks[n], tensors))}
 
     def is_exactly(self, conditioning: Conditioning) -> bool:
         """Whether identity shows that it is this branch's conditioning."""
-        if not self.marks or self.plain != conditioning.plain or self.marks.keys() != conditioning.tensors.keys():
-            return False
-        return len(self.same_objects(conditioning)) == len(conditioning.tensors)
+        alike = self.plain == conditioning.plain and self.marks.keys() == conditioning.tensors.keys()
+        return bool(self.marks) and alike and self.same_objects(conditioning) == self.marks.keys()
 
     def likeness(self, conditioning: Conditioning, prints: Prints | None) -> tuple[bool, int]:
         """Whether all tensors that can be compared are equal to its own; how many arguments are, plain ones too."""

@@ -74,14 +74,9 @@ class Session:
             self.free()
 
     @property
-    def bytes(self) -> int:
-        """Held in anchors and in the lead."""
-        return _bytes(self.held, self.lead[2] if self.lead is not None else [])
-
-    @property
-    def kept_bytes(self) -> int:
-        """Held for the gate."""
-        return _bytes(self.kept)
+    def bytes(self) -> tuple[int, int]:
+        """Held in anchors and in the lead; and for the gate."""
+        return _bytes(self.held, self.lead[2] if self.lead is not None else ()), _bytes(self.kept)
 
     # -- anchors -------------------------------------------------------------------------------------------------
 
