@@ -1,4 +1,4 @@
-"""What to do about a run in which nothing was left out."""
+"""What a user is told where less can be left out than was hoped, and what to do about it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,27 @@ WINDOWS = (
     "The model is called several times at one step with latents of their own: windows of a longer video, tiles, or "
     "several generations at once. What one of them stores is of no use to another, so every step of this run is "
     "computed. Tell them apart to have them cached: with handle.at(window=...), or handle.request(...) for generations."
+)
+LENGTH = (
+    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
+    "or tell it with handle.at(total=...); apply the method to the pipeline, and its scheduler tells."
+)
+IDLE = (
+    "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
+    "both branches come in one batch. So every step is computed in full."
+)
+ORDER = (
+    "Other guidance branches are told from the conditional one, and here it doesn't come first, or nothing tells which "
+    "one it is. So each is run, its conditioning live. Call the conditional one first, and name them: "
+    'handle.at(branch="cond"), handle.at(branch="uncond").'
+)
+UNCOVERED = (
+    "Some repeated blocks of {} can't be left out, so they always run: {}. Pass anatomy=Anatomy(...) if that is wrong; "
+    "synccache inspect lists them."
+)
+UNKNOWN = (
+    "The order of the blocks of {} is not understood, so every step is computed. Pass anatomy=Anatomy(...) with the "
+    "blocks in the order in which they run."
 )
 ADVICE = {
     "first step": "Each step looked like the start of a run of its own: tell where calls belong, handle.at(run=...).",

@@ -79,27 +79,18 @@ class Expert:
         return known and region.id not in self.refused
 
 
-class _Now(threading.local):
-    """What goes on on this thread."""
-
-    call: Any = None
-
-
 class Engine:
     """Runs one method on one model, or on the two experts of one pipeline.
 
     Args:
-        method: gate, scope and forecaster.
         models, anatomies: the transformers, one per expert, and what they are made of.
         pipeline: what they belong to; only its ``scheduler`` is read.
-        plan: given to the scope.
-        steps: the length of a run.
         shared: one decision for all guidance branches, or one each.
         storage_dtype, storage_device: of anchors; None: as the stream.
         group: process group over which decisions agree.
 
     Attributes:
-        now: holds the ``call`` in progress on this thread, or None.
+        now: has the ``call`` in progress on this thread.
         reads: how often numbers were brought to the host.
         ran: number of steps of the last run whose length nobody told.
     """
@@ -134,7 +125,7 @@ class Engine:
         self.on_record: Callable[..., None] | None = None
         self.on_store: Callable[[Stored], bool] | None = None
         self._schedule: tuple[Any, Schedule | None] = (None, None)
-        self.now = _Now()
+        self.now = threading.local()
 
     @property
     def schedule(self) -> Schedule | None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...core.anatomy import bind, original_class, tensors_in
 from ...core.fit import check_call
@@ -34,7 +32,7 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     """
     model, anatomy = expert.model, expert.structure.anatomy
     bound = bind(original_class(model), args, kwargs)
-    _force(engine, model, bound, kwargs, anatomy.forced)
+    _force(engine, expert, bound, kwargs)
     check_call(original_class(model), anatomy, bound)
     inputs = tensors_in(list(bound.values()))
     if torch.is_grad_enabled() and any(t.requires_grad for t in chain(inputs, model.parameters())):
@@ -54,18 +52,16 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     return call
 
 
-def _force(
-    engine: Engine, model: nn.Module, bound: dict[str, Any], kwargs: dict[str, Any], forced: Mapping[str, Any]
-) -> None:
-    """Give the forward the ``forced`` values of arguments that it was called with.
+def _force(engine: Engine, expert: Expert, bound: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """Give the forward the values that the anatomy forces, of arguments that it was called with.
 
     Raises:
         Conflict: such an argument was given by position.
     """
-    for name, value in forced.items():
+    for name, value in expert.structure.anatomy.forced.items():
         if name not in bound or bound[name] == value:
             continue
-        said = f"{original_class(model).__name__} was called with {name}={bound[name]!r}"
+        said = f"{original_class(expert.model).__name__} was called with {name}={bound[name]!r}"
         if name not in kwargs:
             raise Conflict(f"{said} by position, where it can't be overruled. Pass {name} by keyword.")
         text = f"{said}; while synccache is attached it gets {value!r} instead. remove() gives the caller its say back."
@@ -105,7 +101,7 @@ def _look_at_latents(call: Call) -> None:
     clock, told, now, before = call.session.clock, call.told, call.latents, call.session.clock.latents
     if before is not None:
         named = call.label is not None and all(b.label != call.label for b in clock.called)
-        same_step = call.time.same_as(clock.time) if told.step is None else told.step == clock.step
+        same_step = call.time == clock.time if told.step is None else told.step == clock.step
         if now.is_seen(before) or (named and same_step):
             return
     call.sample, sample = now.sample(), clock.sample

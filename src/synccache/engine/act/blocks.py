@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -11,16 +10,14 @@ from ...core.anatomy import bind, original_class
 from ...core.types import Region
 from ...errors import UnsupportedModel
 from ..attach.hook import bring_weights
-from .call import Call
+from .call import Call, Run
 from .capture import Capture
 from .conditioning import SIGNALS, see_inputs
 from .decide import decide
 from .values import forecast, keep
 
-ROWS = 64  # of a signal that has a row for each token
 
-
-def run_block(call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def run_block(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Block ``index`` is called: probe blocks run, then the gate decides, then regions are filled in or recorded."""
     expert, structure, measure = call.expert, call.expert.structure, call.engine.measure
     if index != call.latest + 1 and not _in_order(call, index):
@@ -79,11 +76,11 @@ def store(call: Call, capture: Capture) -> None:
     """Turn what was summed into anchors."""
     region = capture.region
     call.captures.pop(region.id, None)
-    sums = capture.finish()
-    if sums is None or call.session.clock.windowed:
+    capture.settle()
+    if not capture.valid or call.session.clock.windowed:
         return
     main = next(iter(call.expert.structure.streams(region.first)), None)
-    for stream, total in sums.items():
+    for stream, total in capture.sums.items():
         keep(call, region, stream, total, capture.dtypes[stream], stream == main, own=True)
 
 
@@ -153,9 +150,8 @@ def _enter(call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
     see_inputs(call, index, bound)
     if "signal" not in call.engine.measure.watches:
         return
-    found = anatomy.signal(bound) if anatomy.signal is not None else next(
-        (bound[n] for n in SIGNALS if isinstance(bound.get(n), Tensor)), None
-    )  # fmt: skip
+    named = (bound[name] for name in SIGNALS if isinstance(bound.get(name), Tensor))
+    found = next(named, None) if anatomy.signal is None else anatomy.signal(bound)
     if found is None and anatomy.observe is not None:
         return  # perhaps this is none of its blocks
     if found is None:
@@ -163,6 +159,6 @@ def _enter(call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
             f"{call.engine.method.name} decides by the time embedding, and {cls.__name__} is called with none of "
             f"{', '.join(SIGNALS)}. Pass anatomy= with signal=, which gives it from its arguments."
         )
-    if found.ndim > 2 and found.shape[1] > ROWS:  # a timestep for each token: a few of them tell as much
-        found = found[:, :: found.shape[1] // ROWS]
+    if found.ndim > 2 and found.shape[1] > 64:  # a timestep for each token: a few of them tell as much
+        found = found[:, :: found.shape[1] // 64]
     call.watched["signal"] = found

@@ -17,6 +17,8 @@ from ..place.told import Told
 from ..store.session import Session
 from .capture import Capture
 
+Run = Callable[..., Any]  # a module's own call
+
 
 class Call(Evidence):
     """What is known of the call in progress.
@@ -79,8 +81,6 @@ class Call(Evidence):
 
     def is_filled(self, region: Region) -> bool:
         return self.decision is not None and not self.alone and self.decision.of(region) is Action.FILL
-
-    # -- numbers from the device ---------------------------------------------------------------------------------
 
     def want(self, numbers: Tensor, then: Callable[[list[float]], None]) -> None:
         """Have ``numbers`` brought to the host with all others, and given to ``then``."""

@@ -43,13 +43,14 @@ class Capture:
         if self._pending is not None:
             before, outputs, versions = self._pending
             joined = index - 1 in self.joined
-            if joined and before == index - 1 and _untouched(inputs, outputs, versions):
+            untouched = [outputs.get(name) is x and versions[name] == version(x) for name, x in inputs.items()]
+            if joined and before == index - 1 and all(untouched):
                 self._pending = None
                 return
             self.joined.discard(before)
             if not joined and None in versions.values():
                 self.valid = False  # written to under inference mode, where no version tells what it was
-            self._settle_pending()
+            self.settle()
         for name, x in inputs.items():
             self._add(name, x, -1)
 
@@ -72,21 +73,16 @@ class Capture:
         for stream, value in () if absorbed else added:
             self.sums[stream].sub_(value)
 
-    def finish(self) -> dict[str, Tensor] | None:
-        """The residuals by stream; None if something was missed."""
-        self._settle_pending()
-        return self.sums if self.valid and self.sums else None
-
-    def _settle_pending(self) -> None:
-        if self._pending is None:
-            return
-        _, outputs, versions = self._pending
-        self._pending = None
-        for name, x in outputs.items():
-            if version(x) != versions[name]:
-                self.valid = False  # overwritten before it could be added
-            else:
-                self._add(name, x, 1)
+    def settle(self) -> None:
+        """Add what the last block gave, if that is still to be done."""
+        if self._pending is not None:
+            _, outputs, versions = self._pending
+            self._pending = None
+            for name, x in outputs.items():
+                if version(x) != versions[name]:
+                    self.valid = False  # overwritten before it could be added
+                else:
+                    self._add(name, x, 1)
 
     def _add(self, name: str, x: Tensor, sign: int) -> None:
         x = x.detach()
@@ -99,8 +95,3 @@ class Capture:
             self.valid = False
         else:
             held.add_(x, alpha=sign)
-
-
-def _untouched(inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], versions: Mapping[str, int | None]) -> bool:
-    """Whether a block receives just what the one before gave."""
-    return all([outputs.get(name) is x and versions[name] == version(x) for name, x in inputs.items()])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...anatomies.ranks import group_of
-from ...core.fit import looks_inside
+from ...core.advice import IDLE
 from ...core.types import Action, Decision, Run, Seen, Tap
 from ...errors import InputError
 from .call import Call
@@ -18,17 +18,6 @@ from .conditioning import has_changed
 from .locate import locate
 from .outputs import is_told, over
 from .values import video_tokens
-
-IDLE = (
-    "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
-    "both branches come in one batch. So every step is computed in full."
-)
-
-
-def decides_before(call: Call) -> bool:
-    """Whether the decision falls before the model runs; else when its first block is called, or after the probe."""
-    expert = call.expert
-    return not looks_inside(call.engine.method) and (expert.whole is not None or not (expert.blocks or expert.parts))
 
 
 def decide(call: Call) -> Decision:
@@ -120,13 +109,12 @@ def _ask(call: Call) -> Decision:
 def _look(call: Call) -> Seen:
     """Measure the ratios, and bring them over together with all else that the call needs on the host."""
     engine, measure, taps, mask = call.engine, call.engine.measure, {}, None
-    key = None if engine.shared or not call.located else call.branch.name
     for name in measure.watches:
         now = call.watched.get(name)
         if now is not None and name in ("probe", "residual"):
             now, mask = video_tokens(call, now, max(0, measure.blocks - 1))
         if now is not None or name == "output":
-            taps[name] = call.session.look_back((call.expert.index, key, name), now)
+            taps[name] = call.session.look_back((call.expert.index, call.key, name), now)
     seen = Seen(taps, mask)
     measured = measure.measure(seen) if taps else None
     if measured is None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from ...core.advice import WINDOWS, why_nothing_was_left_out
+from ...core.advice import LENGTH, WINDOWS, why_nothing_was_left_out
 from ...core.types import Step, innermost
 from ..engine import Engine
 from ..store.session import Session
 from .call import Call
-
-LENGTH = (
-    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
-    "or tell it with handle.at(total=...); apply the method to the pipeline, and its scheduler tells."
-)
 
 
 def locate(call: Call) -> None:
@@ -35,7 +30,9 @@ def locate(call: Call) -> None:
     if call.new_evaluation:
         session.shared = None
     _set_length(call)
-    session.keep_only(call.expert.index)
+    if session.expert != call.expert.index:  # what the one before has stored is of no more use
+        session.drop(expert=session.expert)
+        session.expert = call.expert.index
     if clock.windowed and clock.evaluation:
         session.drop()
         engine.notices.say("windows", WINDOWS)

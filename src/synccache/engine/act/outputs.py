@@ -1,41 +1,43 @@
 """Regions whose value is an output: of a module inside a block, of the whole model, of another guidance branch's pass.
 
-What such a value is added to is their ``bases``: nothing, the latent, or the leading branch's output. On a skipped step
+On a skipped step
 the leading branch (the conditional one) runs with its conditioning live; the others are its output plus a forecast of
 the difference, and their transformer isn't called at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...core.advice import ORDER
 from ...core.anatomy import original_class
 from ...core.form import Form
 from ...core.types import Region
 from ...errors import UnsupportedModel
 from ..place.branch import Branch
 from ..store.anchors import History
-from .call import Call
+from .call import Call, Run
 from .values import forecast, keep
 
-ORDER = (
-    "Other guidance branches are told from the conditional one, and here it doesn't come first, or nothing tells which "
-    "one it is. So each is run, its conditioning live. Call the conditional one first, and name them: "
-    'handle.at(branch="cond"), handle.at(branch="uncond").'
-)
+
+def bases_of(call: Call, region: Region) -> Sequence[Tensor] | None:
+    """What the region's value is added to: the leading branch's output, the latent, or nothing."""
+    if region.value == "guidance":
+        return call.session.lead[2] if call.session.lead is not None else None
+    return call.latents.tensors if region.value == "residual" else None
 
 
-def keep_output(call: Call, region: Region, output: Any, bases: Sequence[Tensor] | None = None) -> None:
-    """Keep the tensors of ``output``, less ``bases`` where such are given, as the region's newest anchors."""
+def keep_output(call: Call, region: Region, output: Any) -> None:
+    """Keep the tensors of ``output``, less the bases, as the region's newest anchors."""
     if call.session.clock.windowed:
         return
     form, tensors = Form.of(output)
-    why = None
+    why, bases = None, bases_of(call, region)
     if not tensors:
         why = f"is a {type(output).__name__}, so it is computed. Ask for tensors."
     elif bases is not None and [t.shape for t in tensors.values()] != [b.shape for b in bases]:
@@ -53,9 +55,9 @@ def keep_output(call: Call, region: Region, output: Any, bases: Sequence[Tensor]
         keep(call, region, str(position), value, tensor.dtype, is_main(call, region, tensor.shape), bases is not None)
 
 
-def recall_output(call: Call, region: Region, bases: Sequence[Tensor] | None = None) -> Any:
-    """The region's output as predicted from its anchors, on top of ``bases``; None where it has to be computed."""
-    histories = anchors_in_form(call, region)
+def recall_output(call: Call, region: Region) -> Any:
+    """The region's output as predicted from its anchors; None where it has to be computed."""
+    histories, bases = anchors_in_form(call, region), bases_of(call, region)
     if histories is None or (bases is not None and [b.shape for b in bases] != [h.values[0].shape for h in histories]):
         return None
     form, values = call.expert.forms[region.id], {}
@@ -84,7 +86,7 @@ def is_main(call: Call, region: Region, shape: torch.Size) -> bool:
 # -- modules -----------------------------------------------------------------------------------------------------
 
 
-def run_part(call: Call, where: tuple[int, str], run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def run_part(call: Call, where: tuple[int, str], run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A module is called: ``where`` is the index of its block, and its name in that.
 
     Raises:
@@ -147,12 +149,12 @@ def fill_pass(call: Call) -> Any:
         return None
     if not is_told(call) or session.lead is None or session.clock.windowed or call.reaching:
         return None
-    expert, lead, tensors = session.lead
+    expert, lead, _ = session.lead
     region, since = over(call, lead), session.computed_at.get(None, 0)
     if expert != call.expert.index or not session.ready(call.place(region), since):
         return None
     call.seen = replace(call.seen, ratios=session.ratios)
-    output = recall_output(call, region, tensors)
+    output = recall_output(call, region)
     if output is not None:
         call.decision = replace(session.shared, reason="guidance", error=None, total=None)
     return output
@@ -170,4 +172,4 @@ def keep_pass(call: Call, output: Any) -> None:
     elif call.decides:
         session.lead = (expert.index, call.branch, [t.detach().clone() for t in tensors.values()])
     elif call.alone and not call.begun and session.lead is not None and session.lead[0] == expert.index:
-        keep_output(call, over(call, session.lead[1]), output, session.lead[2])
+        keep_output(call, over(call, session.lead[1]), output)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from ...core.anatomy import tensors_in
-from ...core.types import Action, Region
+from ...core.fit import looks_inside
+from ...core.types import Action
 from ...trace import Record
 from ..engine import Engine, Expert
 from .begin import begin
 from .blocks import store
-from .call import Call
-from .decide import decide, decides_before
+from .call import Call, Run
+from .decide import decide
 from .locate import end_run, locate
 from .outputs import fill_pass, keep_output, keep_pass, recall_output
 
 
-def run_model(engine: Engine, expert: Expert, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A call of a whole transformer."""
     call = begin(engine, expert, args, kwargs)
     if call is None:
@@ -52,13 +50,15 @@ def _filled(call: Call) -> Any:
     if expert.guidance is not None and call.wanted and not call.session.clock.complete:  # it may follow the leading one
         locate(call)
     output = fill_pass(call)
-    if output is not None or not decides_before(call):
+    # Else the decision falls when the model's first block is called, or after the probe.
+    before = not looks_inside(call.engine.method) and (region is not None or not (expert.blocks or expert.parts))
+    if output is not None or not before:
         return output
     if not decide(call).fills:
         return None
     output = fill_pass(call)
     if output is None and region is not None and call.is_filled(region):
-        output = recall_output(call, region, _bases(call, region))
+        output = recall_output(call, region)
     return output
 
 
@@ -66,16 +66,11 @@ def _keep(call: Call, output: Any) -> None:
     """Keep what a computed call returned, for its region and for a gate that watches it."""
     region, watch = call.expert.whole, call.engine.measure.watches.get("output")
     if region is not None and not call.begun:
-        keep_output(call, region, output, _bases(call, region))
+        keep_output(call, region, output)
     first = next(iter(tensors_in(output)), None)
     computed = call.decides and call.decision is not None and not call.decision.fills
     if watch is not None and computed and first is not None and not call.session.clock.windowed:
         call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
-
-
-def _bases(call: Call, region: Region) -> list[Tensor] | None:
-    """What the whole model's value is added to: the latent, or nothing."""
-    return call.latents.tensors if region.value == "residual" else None
 
 
 def _finish(call: Call) -> None:
@@ -101,6 +96,6 @@ def _finish(call: Call) -> None:
         session.reasons.clear()
         session.free()
         if session.clock.latents is not None:
-            session.clock.latents.let_go()
+            session.clock.latents.tensors = []  # whether another call's are the same then shows by value only
     if engine.on_record is not None:
         engine.on_record(record)

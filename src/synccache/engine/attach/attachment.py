@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from torch import nn
 
 from ...conflicts import refuse_compiled, refuse_newcomer
+from ...core.advice import UNCOVERED, UNKNOWN
 from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
 from ..act.blocks import run_block
@@ -20,22 +20,12 @@ from .hook import ContextHook, Hook
 from .observe import observed
 from .seat import Seat, seats_in
 
-UNCOVERED = (
-    "Some repeated blocks of {} can't be left out, so they always run: {}. Pass anatomy=Anatomy(...) if that is wrong; "
-    "synccache inspect lists them."
-)
-UNKNOWN = (
-    "The order of the blocks of {} is not understood, so every step is computed. Pass anatomy=Anatomy(...) with the "
-    "blocks in the order in which they run."
-)
-_OWNERS: WeakKeyDictionary[nn.Module, ReferenceType[Any]] = WeakKeyDictionary()  # handles by transformer
-
 
 class Attachment:
     """Hooks on a transformer of an engine, on its blocks, and on modules inside these."""
 
-    def __init__(self, engine: Engine, expert: Expert, owner: Any) -> None:
-        self.engine, self.expert, self.owner = engine, expert, owner
+    def __init__(self, engine: Engine, expert: Expert) -> None:
+        self.engine, self.expert = engine, expert
         self.models: list[Hook | ContextHook] = []
         self.blocks: list[Hook] = []
         self.parts: list[Hook] = []
@@ -43,22 +33,19 @@ class Attachment:
     def attach(self) -> None:
         model = self.expert.model
         self.models.append(Hook(model, self._act))
-        _OWNERS[model] = ref(self.owner)
         if hasattr(type(model), "cache_context"):
             self.models.append(ContextHook(model, self.engine))
         self._hook()
 
     def remove(self) -> None:
         self._unhook()
-        if owner_of(self.expert.model) is self.owner:
-            del _OWNERS[self.expert.model]
         for hook in reversed(self.models):
             hook.remove()
         self.models.clear()
 
     def _act(self, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
         """The transformer is called."""
-        if self.engine.now.call is not None or self.engine.paused:
+        if getattr(self.engine.now, "call", None) is not None or self.engine.paused:
             return run(*args, **kwargs)
         try:
             self.refresh()
@@ -88,14 +75,12 @@ class Attachment:
             self.engine.notices.say("uncovered", UNCOVERED.format(name, ", ".join(found.uncovered)))
         return output
 
-    # -- blocks and parts ----------------------------------------------------------------------------------------
-
     def _hook(self) -> None:
-        engine, expert = self.engine, self.expert
+        now, expert = self.engine.now, self.expert
 
         def hook(module: nn.Module, do: Callable[..., Any], where: Any, seat: Seat | None, inside: str = "") -> Hook:
             def act(run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
-                call = engine.now.call
+                call = getattr(now, "call", None)
                 if call is None or call.expert is not expert:
                     return run(*args, **kwargs)
                 return do(call, where, run, args, kwargs)
@@ -151,9 +136,3 @@ class Attachment:
             if self.blocks[index].compiled is not None:
                 part = self.expert.structure.anatomy.blocks[index].get_submodule(name)
                 refuse_compiled(original_class(part).__name__, "a block")
-
-
-def owner_of(model: Any) -> Any:
-    """The handle of the cache that is attached to a transformer, or None."""
-    found = _OWNERS.get(model) if isinstance(model, nn.Module) else None
-    return found() if found is not None else None

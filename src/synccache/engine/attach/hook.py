@@ -114,11 +114,8 @@ class Compile(StandIn):
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         there = self.module.__dict__
-        standing = there.pop(Hook.name)
-        if standing is not self.hook:
-            there[Hook.name] = standing
-        elif self.hook.before is not None:
-            there[Hook.name] = self.hook.before
+        standing = there[Hook.name]
+        StandIn.remove(self.hook)
         try:
             self.own(*args, **kwargs)
         finally:
@@ -137,8 +134,8 @@ class State(StandIn):
         if not isinstance(state, dict):
             return state
         state = dict(state)
-        for name, value in [item for item in state.items() if isinstance(item[1], StandIn)]:
-            del state[name]
+        for name in [name for name, value in state.items() if isinstance(value, StandIn)]:
+            value = state.pop(name)
             while isinstance(value, StandIn):
                 value = value.before
             if value is not None:

@@ -49,12 +49,12 @@ class Branch:
         alike = self.plain == conditioning.plain and self.marks.keys() == conditioning.tensors.keys()
         return bool(self.marks) and alike and self.same_objects(conditioning) == self.marks.keys()
 
-    def likeness(self, conditioning: Conditioning, prints: Prints | None) -> tuple[bool, int]:
-        """Whether all tensors that can be compared are equal to its own; how many arguments are, plain ones too."""
+    def likeness(self, conditioning: Conditioning, prints: Prints | None) -> int:
+        """How much of it is its own, plain values too; 0 unless all tensors that can be compared are."""
         same = self.same_objects(conditioning) | self.prints.equal(prints)
         wanted = conditioning.compared.keys() | self.prints.forms.keys()
         plain = sum(self.plain.get(name) == value for name, value in conditioning.plain.items())
-        return bool(wanted) and wanted <= same, 2 * len(same) + plain
+        return 2 * len(same) + plain if wanted and wanted <= same else 0
 
     def is_conditional(self, other: Branch) -> bool | None:
         """Whether it is the conditional pass of the two; None where neither names nor silence tell.

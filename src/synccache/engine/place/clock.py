@@ -77,9 +77,9 @@ class Clock:
         elif kind != "pass":
             self.evaluation += 1
             self.windowed = self.windowed or kind == "window"
-            if self.entry is not None:
-                following = self.entry.next(e.time)
-                self.entry = following if following is not None and following.evaluates else self.entry
+            following = None if self.entry is None else self.entry.next(e.time)
+            if following is not None and following.evaluates:
+                self.entry = following
         if told.run not in (None, SAME):
             self.told_run = told.run
         first = kind != "pass"
@@ -96,8 +96,6 @@ class Clock:
         e.new_batch, branch.batch = branch.batch != e.latents.batch, e.latents.batch
         e.changed = branch.take(e.conditioning, e.prints, gone)
 
-    # -- run and step --------------------------------------------------------------------------------------------
-
     def _starts_run(self, e: Evidence) -> bool:
         told = e.told
         if self.latents is None:
@@ -112,7 +110,7 @@ class Clock:
             if e.schedule.start(e.time) is not None:
                 return True
             self.ignored = e.schedule
-        if e.time.same_as(self.time):
+        if e.time == self.time:
             return False
         other = None if self.windowed else e.likeness  # of windows, each one looks like another picture
         if self.entry is not None and self.entry.next(e.time) is not None:
@@ -125,7 +123,7 @@ class Clock:
         scale = 1 if max(e.time.high, self.time.high) <= 1 else 1000
         if e.likeness is None or self.windowed or e.time.high != e.time.low or 1 < self.highest < 100:
             return False  # nothing to compare with, or not known how far the timestep has moved
-        way = self.stride if e.time.same_as(self.time) else abs(e.time.high - self.time.high)
+        way = self.stride if e.time == self.time else abs(e.time.high - self.time.high)
         return e.likeness.leaps(way / scale)
 
     def _move(self, e: Evidence, new_run: bool) -> None:
@@ -154,7 +152,7 @@ class Clock:
 
     def _kind(self, e: Evidence) -> str:
         """What a call is that isn't told to be of another step, nor of another run."""
-        if e.told.step is None and not e.time.same_as(self.time):
+        if e.told.step is None and e.time != self.time:
             return "step"
         if e.label is not None and all(b.label != e.label for b in self.called):
             return "pass"
@@ -163,7 +161,7 @@ class Clock:
             return "pass"
         if like.far():
             return "window"
-        known = any(b.likeness(e.conditioning, e.prints)[0] for b in self.called)
+        known = any(b.likeness(e.conditioning, e.prints) for b in self.called)
         if e.label is None and e.conditioning.compared and not known:
             return "pass"
         if e.told.step is not None:
@@ -178,8 +176,6 @@ class Clock:
             return "window"
         return "evaluation" if following.evaluates else "step"
 
-    # -- branch --------------------------------------------------------------------------------------------------
-
     def _branch(self, e: Evidence) -> Branch:
         free = [b for b in self.branches if b not in self.called]
         if e.label is not None:
@@ -190,12 +186,9 @@ class Clock:
             empty = e.likeness.empty[0] if e.likeness is not None else None
             empty = self.leader.empty if empty is None and self.leader is not None else empty
             fits = [b for b in self.branches if b.empty is None or empty is None or abs(b.empty - empty) < EMPTIER]
-            alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in fits]
-            exact = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if equal]
-            if exact:  # then another's place isn't taken
-                found = max([e for e in exact if e[2] in free], default=(0, 0, None))[2]
-            else:  # something has changed: what is the same in another branch would mislead, the order doesn't
-                found = next((b for b in fits if b in free), None)
+            alike = {b: score for b in fits if (score := b.likeness(e.conditioning, e.prints))}
+            # Where none is alike, something has changed: what is the same in another would mislead, the order doesn't.
+            found = max((b for b in alike or fits if b in free), key=lambda b: alike.get(b, 0), default=None)
         if found is None:
             found = Branch(label, again, e.latents.batch, e.prints or Prints(e.conditioning.compared))
             self.branches.append(found)

@@ -50,10 +50,7 @@ class Conditioning:
         self.tensors = {name: found for name, value in given.items() if (found := tensors_in(value))}
         self.plain = {name: plain for name, value in given.items() if (plain := _plain_in(value))}
         self.numbers = {n for n, value in given.items() if "guidance" not in n and _is_number(value, samples)}
-
-    @property
-    def compared(self) -> dict[str, list[Tensor]]:
-        return {name: tensors for name, tensors in self.tensors.items() if len(tensors) <= MOST}
+        self.compared = {name: tensors for name, tensors in self.tensors.items() if len(tensors) <= MOST}
 
 
 def _is_number(value: Any, samples: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # The transformer may get the scheduler's timesteps scaled to 0..1, or counted from the other end.
@@ -23,10 +23,7 @@ class Time:
     high: float
     mean: float
     low: float
-    rounding: float = 0.0
-
-    def same_as(self, other: Time) -> bool:
-        return (self.high, self.mean, self.low) == (other.high, other.mean, other.low)
+    rounding: float = field(default=0.0, compare=False)
 
     def after(self, other: Time) -> int:
         """1 where it is higher than ``other``, -1 where lower, 0 where neither; rows that never move don't count."""

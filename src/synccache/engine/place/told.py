@@ -17,16 +17,7 @@ _TOLD: ContextVar[Mapping[int, Told]] = ContextVar("synccache_told", default=Map
 
 @dataclass(frozen=True)
 class Told:
-    """What is told of the calls inside a ``with handle.at(...)``; None: nothing.
-
-    Attributes:
-        step: index of the denoising step, from 0.
-        total: number of steps of the run.
-        branch: name of the guidance branch.
-        window: which piece of a longer video, or tile of a larger picture: each has a state of its own.
-        run: another value than before starts a new run, the same one goes on with it.
-        request: whose generation it is: each has a state of its own.
-    """
+    """What is told of the calls inside a ``with handle.at(...)``, whose arguments these are; None: nothing."""
 
     step: int | None = None
     total: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 from torch import Tensor
@@ -78,8 +78,6 @@ class Session:
         """Held in anchors and in the lead; and for the gate."""
         return _bytes(self.held, self.lead[2] if self.lead is not None else ()), _bytes(self.kept)
 
-    # -- anchors -------------------------------------------------------------------------------------------------
-
     def make_room(self, place: Place) -> None:
         """Drop the anchors that the next ones of a region will push out."""
         for history in self.held.get(place, _NOTHING).values():
@@ -104,25 +102,17 @@ class Session:
 
     def drop(self, branch: Hashable = None, expert: int | None = None) -> None:
         """Forget anchors and what the gate looks back at; only those of a branch or an expert if given."""
-        self._keep(lambda key: (branch is not None and key[1] != branch)
-                   or (expert is not None and key[0] != expert))  # fmt: skip
+
+        def stays(key: Place) -> bool:
+            return (branch is not None and key[1] != branch) or (expert is not None and key[0] != expert)
+
+        self.held = {k: h for k, h in self.held.items() if stays(k)}
+        self.kept = {k: h for k, h in self.kept.items() if stays(k)}
 
     def drop_older(self, since: int) -> None:
         """Forget what was last computed before step ``since``, as of a branch that is called no more."""
         held = self.held.items()
         self.held = {k: streams for k, streams in held if any([h.times[:1] >= (since,) for h in streams.values()])}
-
-    def keep_only(self, expert: int) -> None:
-        """The run has come to this expert: what others stored is of no more use to it."""
-        if expert != self.expert:
-            self._keep(lambda key: key[0] == expert)
-            self.expert = expert
-
-    def _keep(self, stays: Callable[[Place], bool]) -> None:
-        self.held = {k: h for k, h in self.held.items() if stays(k)}
-        self.kept = {k: h for k, h in self.kept.items() if stays(k)}
-
-    # -- what a gate looks back at -------------------------------------------------------------------------------
 
     def look_back(self, place: Place, now: Tensor | None) -> Tap:
         """``now`` beside what is kept, as far as it has the same shape."""
@@ -135,12 +125,11 @@ class Session:
 
     def look_at(self, place: Place, now: Tensor, watch: Watch, step: Step, computed: bool) -> None:
         """Keep this step's value, in one copy."""
-        wanted = {"before": watch.before, "computed": computed and watch.computed > 0}
-        if any(wanted.values()):
+        wanted = [n for n, w in (("before", watch.before), ("computed", computed and watch.computed)) if w]
+        copy = now.detach().clone() if wanted else now
+        for name in wanted:
             kept = self.kept.setdefault(place, {"before": History(1), "computed": History(watch.computed)})
-            copy = now.detach().clone()
-            for name in [name for name, is_wanted in wanted.items() if is_wanted]:
-                kept[name].push(float(step.index), copy)
+            kept[name].push(float(step.index), copy)
 
 
 def _bytes(held: Held, others: Iterable[Tensor] = ()) -> int:
