@@ -30,8 +30,7 @@ def run_block(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, A
             _enter(call, index, args, kwargs)
         if index >= measure.blocks:
             decide(call)
-    acts = call.decision is not None and not call.alone
-    region = expert.blocks.get(index) if acts else None
+    region = None if call.decision is None or call.alone else expert.blocks.get(index)
     if region is not None and call.is_filled(region):
         filled = _fill(call, region, index, args, kwargs)
         if filled is not None:

@@ -25,7 +25,6 @@ class Call(Evidence):
 
     Attributes:
         located: whether its place in its run was found; ``step``: that place.
-        decision: None until found.
         decides: whether this branch's decision is the one that others follow.
         alone: whether its output is told from another branch's, or would be: then no region of its own is filled in.
         called: indices of the blocks that were called; ``latest``: of the last one.

@@ -42,13 +42,8 @@ def decide(call: Call) -> Decision:
     if call.new_run or not call.decides:
         now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
         call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.ratios)
-    if call.decides:
-        asked = _ask(call)
-    else:
-        assert session.shared is not None
-        asked = replace(session.shared, reason="follows", error=None, total=None)
     call.alone = is_told(call)
-    decision = call.decision = _possible(call, asked, changed)
+    decision = call.decision = _possible(call, _ask(call), changed)
     if call.decides:
         _remember(call, decision)
     return decision
@@ -92,7 +87,10 @@ def _possible(call: Call, decision: Decision, changed: bool) -> Decision:
 
 
 def _ask(call: Call) -> Decision:
+    """What the gate says, or has said to the branch that decides."""
     session, gate, step, key = call.session, call.engine.method.gate, call.step, call.key
+    if session.shared is not None and not call.decides:
+        return replace(session.shared, reason="follows", error=None, total=None)
     if key not in session.gates:
         try:
             session.gates[key] = gate.init(Run(session.total, call.expert.filled))
@@ -123,10 +121,16 @@ def _look(call: Call) -> Seen:
     group = told() if engine.group is None and told is not None else engine.group
     group = group_of(call.expert.model) if group is None else group
     measured = agree(measured, group).float()
-    found: list[tuple[float, ...]] = []
-    call.want(measured, lambda values: found.extend(_quotients(values, measured)))
+    ratios, width = [], measured.shape[-1] // 2
+
+    def arrive(values: list[float]) -> None:
+        pairs = zip(values[::2], values[1::2], strict=True)  # of each sample in turn
+        quotients = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in pairs]
+        ratios.extend([tuple(quotients[i : i + width]) for i in range(0, len(quotients), width)])
+
+    call.want(measured, arrive)
     call.bring()
-    return replace(seen, ratios=tuple(found))
+    return replace(seen, ratios=tuple(ratios))
 
 
 def agree(sums: Tensor, group: Any = None) -> Tensor:
@@ -140,10 +144,3 @@ def agree(sums: Tensor, group: Any = None) -> Tensor:
     total = sums.clone()
     torch.distributed.all_reduce(total, group=None if group == "world" else group)
     return total
-
-
-def _quotients(values: list[float], measured: Tensor) -> list[tuple[float, ...]]:
-    """Each sample's ratios, of numerators and denominators [B, 2 n]."""
-    found = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in zip(values[::2], values[1::2], strict=True)]
-    width = measured.shape[-1] // 2
-    return [tuple(found[i : i + width]) for i in range(0, len(found), width)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...core.advice import LENGTH, WINDOWS, why_nothing_was_left_out
-from ...core.types import Step, innermost
+from ...core.types import Step
 from ..engine import Engine
 from ..store.session import Session
 from .call import Call
@@ -68,7 +68,6 @@ def end_run(engine: Engine, session: Session) -> None:
     steps, total = sum(session.reasons.values()), session.total
     broken_off = 0 < steps < 4 and (total is None or steps < total)
     session.broken_off = session.broken_off + 1 if broken_off and not session.skipped else 0
-    if innermost(engine.method.gate).skips:
-        said = why_nothing_was_left_out(session.reasons, total, session.skipped, session.broken_off)
-        if said is not None:
-            engine.notices.say("nothing skipped", f"{engine.method.name!r} left out nothing in {said}")
+    said = why_nothing_was_left_out(session.reasons, total, session.skipped, session.broken_off)
+    if engine.rule.skips and said is not None:
+        engine.notices.say("nothing skipped", f"{engine.method.name!r} left out nothing in {said}")

@@ -83,9 +83,6 @@ def is_main(call: Call, region: Region, shape: torch.Size) -> bool:
     return bool(region.part) and call.shapes[:1] == [shape] and shape not in call.shapes[1:]
 
 
-# -- modules -----------------------------------------------------------------------------------------------------
-
-
 def run_part(call: Call, where: tuple[int, str], run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A module is called: ``where`` is the index of its block, and its name in that.
 
@@ -118,9 +115,6 @@ def run_part(call: Call, where: tuple[int, str], run: Run, args: tuple, kwargs: 
         else:
             keep_output(call, region, output)
     return output
-
-
-# -- guidance ----------------------------------------------------------------------------------------------------
 
 
 def over(call: Call, lead: Branch) -> Region:

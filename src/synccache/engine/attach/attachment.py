@@ -114,18 +114,15 @@ class Attachment:
         """
         refuse_newcomer(self.expert.model)
         for hook in self.blocks if self.parts else ():
-            there = hook.seat.now() if hook.seat is not None else None
-            if there is not None and there is not hook.module and any(m is hook.module for m in there.modules()):
+            if hook.there() is not hook.module and any(m is hook.module for m in hook.there().modules()):
                 hook.seat = None  # wrapped: the modules inside are what matters
         if any(hook.is_lost() for hook in self.blocks):
-            there = [hook.seat.now() if hook.seat is not None else None for hook in self.blocks]
-            now = tuple(hook.module if new is None else new for hook, new in zip(self.blocks, there, strict=True))
-            self._know(replace(self.expert.structure.anatomy, blocks=now))
+            self._know(replace(self.expert.structure.anatomy, blocks=tuple(hook.there() for hook in self.blocks)))
             return
         for place, hook in enumerate(self.parts):
-            if hook.seat is not None and hook.is_lost():
+            if hook.is_lost():
                 hook.remove()
-                self.parts[place] = Hook(hook.seat.now(), hook.act, hook.seat, hook.inside)
+                self.parts[place] = Hook(hook.there(), hook.act, hook.seat, hook.inside)
         for hook in (*self.blocks, *self.parts):
             hook.adopt()
         self._refuse_compiled_parts()

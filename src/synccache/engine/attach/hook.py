@@ -23,12 +23,15 @@ Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module'
 
 
 class StandIn:
-    """An attribute in the place of a method of the module's class. Copies and pickles of the module go without it."""
+    """An attribute in the place of a method of the module's class. Copies and pickles of the module go without it.
+
+    ``client``: for whom it stands there.
+    """
 
     name = "_call_impl"
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, client: Any = None) -> None:
+        self.module, self.client = module, client
         self.before = module.__dict__.get(self.name)  # another's stand-in
         module.__dict__[self.name] = self
 
@@ -75,22 +78,25 @@ class Hook(StandIn):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own call."""
-        if self.compiled is not None:
-            return self.compiled(*args, **kwargs)
-        return self.own(*args, **kwargs)
+        call = self.own if self.compiled is None else self.compiled
+        return call(*args, **kwargs)
 
     def adopt(self) -> None:
         """Take over what ``module.compile()``, or its undoing, has left: where that stands, the hook isn't called."""
         if "_compiled_call_impl" in self.module.__dict__:
             self.compiled = self.module.__dict__.pop("_compiled_call_impl")
 
+    def there(self) -> nn.Module:
+        """The module that sits where its own did."""
+        now = self.seat.now() if self.seat is not None else None
+        return self.module if now is None else now
+
     def is_lost(self) -> bool:
         """Whether another module has its module's seat, or another stand-in has its place, or has taken it off.
 
         What these add would come after the hook, and not be seen as the module's own.
         """
-        there = self.seat.now() if self.seat is not None else None
-        return (there is not None and there is not self.module) or self.module.__dict__.get(self.name) is not self
+        return self.there() is not self.module or self.module.__dict__.get(self.name) is not self
 
     def remove(self) -> None:
         """Give the module back as it would be without the hook."""
@@ -104,23 +110,19 @@ class Hook(StandIn):
 
 
 class Compile(StandIn):
-    """``module.compile()``: compiles the module's call as it is without the hook."""
+    """``module.compile()``: compiles the module's call as it is without the hook, its ``client``."""
 
     name = "compile"
-
-    def __init__(self, module: nn.Module, hook: Hook) -> None:
-        super().__init__(module)
-        self.hook = hook
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         there = self.module.__dict__
         standing = there[Hook.name]
-        StandIn.remove(self.hook)
+        StandIn.remove(self.client)
         try:
             self.own(*args, **kwargs)
         finally:
             there[Hook.name] = standing
-        self.hook.adopt()
+        self.client.adopt()
 
 
 class State(StandIn):
@@ -144,18 +146,14 @@ class State(StandIn):
 
 
 class ContextHook(StandIn):
-    """Hears what diffusers' ``cache_context`` tells of a call, for an engine that is the ``listener``."""
+    """Hears what diffusers' ``cache_context`` tells of a call, for an engine, its ``client``."""
 
     name = "cache_context"
-
-    def __init__(self, module: nn.Module, listener: Any) -> None:
-        super().__init__(module)
-        self.listener = listener
 
     @contextmanager
     def __call__(self, name: str, **fields: Any) -> Any:
         step, total, run = (fields.get(field) for field in ("step_index", "num_inference_steps", "run"))
-        with self.own(name, **fields), telling(self.listener, branch=name, step=step, total=total, run=run):
+        with self.own(name, **fields), telling(self.client, branch=name, step=step, total=total, run=run):
             yield
 
 

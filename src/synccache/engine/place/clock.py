@@ -19,11 +19,8 @@ EMPTIER = 0.02  # by so much of their latents two passes differ
 class Clock:
     """Finds a call's place in its run.
 
-    What is told is believed. Else a schedule whose timesteps are the ones that arrive says which step it is. Else a
-    timestep that moves on is the next step, and one that turns back, another shape, or a latent that can't come from
-    the step before begins a new run. The same timestep again is another pass of the step if the latent is the same, or
-    its conditioning new; another evaluation if the latent has moved on a little; and else a window of its own, of which
-    nobody has told.
+    What is told is believed. Else a schedule whose timesteps are the ones that arrive says which step it is. Else the
+    calls themselves do, by their timesteps, latents and conditioning: docs/engine.md says how.
 
     Attributes:
         run, step, evaluation: of the latest call, counted from 0; ``evaluation`` is 1 for the second of a Heun step.
@@ -33,6 +30,7 @@ class Clock:
         steady: whether the latent has never moved further than the timestep, as it does where noise is added; None
             where it hasn't moved yet. ``doubtful``: the latent is hardly that of the step before, so nothing that was
             stored may be used.
+        heard: schedules that the run has begun with, or that have told nothing since.
         entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
             ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
         windowed: the run has calls at one timestep with latents of their own that nobody told apart.
@@ -54,8 +52,7 @@ class Clock:
         self.doubtful = False
         self.latents: Latents | None = None
         self.sample: Tensor | None = None
-        self.schedule: Schedule | None = None
-        self.ignored: Schedule | None = None
+        self.heard: list[Schedule] = []
         self.entry: Entry | None = None
         self.length: int | None = None
         self.strayed = False
@@ -106,10 +103,10 @@ class Clock:
             return told.step < self.step
         if e.latents.shape != self.latents.shape:
             return True
-        if e.schedule is not None and e.schedule not in (self.schedule, self.ignored):
+        if e.schedule is not None and e.schedule not in self.heard:
             if e.schedule.start(e.time) is not None:
                 return True
-            self.ignored = e.schedule
+            self.heard.append(e.schedule)
         if e.time == self.time:
             return False
         other = None if self.windowed else e.likeness  # of windows, each one looks like another picture
@@ -130,7 +127,7 @@ class Clock:
         """The call is the first of another step."""
         self.evaluation = 0
         if new_run:
-            self.schedule = e.schedule
+            self.heard = [] if e.schedule is None else [e.schedule]
             self.entry = None if e.schedule is None else e.schedule.start(e.time)
             self.length = None if self.entry is None else self.entry.schedule.length(self.entry)
             self.highest = e.time.high

@@ -80,13 +80,9 @@ class Prints:
 
     def __init__(self, tensors: Mapping[str, Sequence[Tensor]]) -> None:
         self.forms = {name: [(tuple(t.shape), t.dtype) for t in found] for name, found in tensors.items()}
-        self.values: dict[str, list[tuple[float, ...]]] | None = None
-        self.unread: Tensor | None = None
         rows = [_print(t) for found in tensors.values() for t in found]
-        if rows:
-            self.unread = torch.cat([row.to(rows[0].device, rows[0].dtype) for row in rows])
-        else:
-            self.values = {}
+        self.unread = torch.cat([row.to(rows[0].device, rows[0].dtype) for row in rows]) if rows else None
+        self.values: dict[str, list[tuple[float, ...]]] | None = None if rows else {}
 
     def arrive(self, values: Sequence[float]) -> None:
         """Their values have come to the host."""

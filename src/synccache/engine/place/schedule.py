@@ -8,12 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 # The transformer may get the scheduler's timesteps scaled to 0..1, or counted from the other end.
-_SCALES: tuple[Callable[[float], float], ...] = (
-    lambda t: t,
-    lambda t: t / 1000,
-    lambda t: 1 - t / 1000,
-    lambda t: 1 - t,
-)
+_SCALES = (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: 1 - t)
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,9 @@ class Session:
 
     def drop(self, branch: Hashable = None, expert: int | None = None) -> None:
         """Forget anchors and what the gate looks back at; only those of a branch or an expert if given."""
-
-        def stays(key: Place) -> bool:
-            return (branch is not None and key[1] != branch) or (expert is not None and key[0] != expert)
-
-        self.held = {k: h for k, h in self.held.items() if stays(k)}
-        self.kept = {k: h for k, h in self.kept.items() if stays(k)}
+        for held in (self.held, self.kept):
+            for key in [k for k in held if branch in (None, k[1]) and expert in (None, k[0])]:
+                del held[key]
 
     def drop_older(self, since: int) -> None:
         """Forget what was last computed before step ``since``, as of a branch that is called no more."""
