@@ -121,8 +121,9 @@ class Attachment:
             return
         for place, hook in enumerate(self.parts):
             if hook.is_lost():
+                act = hook.act
                 hook.remove()
-                self.parts[place] = Hook(hook.there(), hook.act, hook.seat, hook.inside)
+                self.parts[place] = Hook(hook.there(), act, hook.seat, hook.inside)
         for hook in (*self.blocks, *self.parts):
             hook.adopt()
         self._refuse_compiled_parts()

@@ -60,16 +60,15 @@ class Hook(StandIn):
         inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
     """
 
-    def __init__(self, module: nn.Module, act: Act, seat: Seat | None = None, inside: str = "") -> None:
+    def __init__(self, module: nn.Module, act: Act | None, seat: Seat | None = None, inside: str = "") -> None:
         super().__init__(module)
         self.act, self.seat, self.inside = act, seat, inside
-        self.removed = False
         self.compiled: Any = None
         self._others = State(module), Compile(module, self)
         self.adopt()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.removed:  # another has called it since it was removed, or has put it back
+        if self.act is None:  # another has called it since it was removed, or has put it back
             super().remove()
             return self.own(*args, **kwargs)
         if torch.compiler.is_compiling():
@@ -101,7 +100,7 @@ class Hook(StandIn):
     def remove(self) -> None:
         """Give the module back as it would be without the hook."""
         self.adopt()
-        self.removed = True
+        self.act = None  # so that nothing is held by whoever may still hold this
         for other in self._others:
             other.remove()
         super().remove()
