@@ -50,3 +50,36 @@ def refuse_if_occupied(model: nn.Module, pipeline: Any = None) -> None:
     if all(hasattr(model, attribute) for attribute in _TEACACHE_STATE):
         found = ", ".join(_TEACACHE_STATE)
         raise Conflict(f"{name} has {found}, as TeaCache's patch leaves them. Load the model anew without it.")
+
+
+def refuse_newcomer(model: nn.Module) -> None:
+    """Check that no other cache was enabled since synccache was attached.
+
+    Raises:
+        Conflict: names it and says how to take either off.
+    """
+    cache = getattr(model, "_cache_config", None)
+    if cache is not None or getattr(model, "_is_cached", False):
+        found = type(cache).__name__ if cache is not None else "another cache"
+        raise Conflict(
+            f"synccache is attached to this {original_class(model).__name__}, and {found} was enabled on it. Take "
+            "that off (model.disable_cache(), cache_dit.disable_cache(pipe)), or synccache.remove(model) first."
+        )
+
+
+def refuse_compiled(name: str, inside: str) -> None:
+    """Traced through, a decision would be frozen into the graph, or compiled anew on every step.
+
+    Raises:
+        Conflict: always.
+    """
+    if inside:
+        raise Conflict(
+            f"synccache is attached to the {name} inside {inside} that was compiled, and a compiled graph can't leave "
+            "a part of itself out. Choose a method that leaves out whole blocks, or don't compile them."
+        )
+    raise Conflict(
+        f"synccache is attached to this {name}, which is part of something larger that was compiled, and a compiled "
+        "graph can't leave blocks out. Compile the repeated blocks in place instead: model.compile_repeated_blocks(), "
+        "or block.compile() for each."
+    )

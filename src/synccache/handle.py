@@ -7,19 +7,21 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .core.anatomy import Anatomy
 from .core.mask import TokenMask, checked_mask
 from .core.method import Method
 from .core.types import Region, Stored
-from .engine.attach.attachment import Attachment, owner_of
+from .engine.attach.attachment import Attachment
 from .engine.engine import Engine
 from .engine.place.told import SAME, telling
 from .errors import InputError
 from .trace import Record, Trace
 
+_HANDLES: WeakKeyDictionary[nn.Module, ReferenceType[Handle]] = WeakKeyDictionary()  # by transformer
 Save = Callable[[str, Mapping[str, Any], Path], Path]
 
 
@@ -51,7 +53,7 @@ class Handle:
         self._save = save
         self._schedule = schedule  # shortens the pipeline's schedule, when called; gives what takes that back
         self._shortened: Any = None
-        self._attachment = Attachment(engine, self)
+        self._attachments = [Attachment(engine, expert) for expert in engine.experts]
         engine.on_record = self._record
 
     # -- attach and detach ---------------------------------------------------------------------------------------
@@ -61,7 +63,9 @@ class Handle:
         try:
             if self._schedule is not None:
                 self._shortened = self._schedule()
-            self._attachment.attach()
+            for attachment in self._attachments:
+                attachment.attach()
+                _HANDLES[attachment.expert.model] = ref(self)
         except BaseException:
             self.remove()
             raise
@@ -70,7 +74,10 @@ class Handle:
 
     def remove(self) -> None:
         """Give the model back exactly as it was, and free what was stored. The trace stays readable."""
-        self._attachment.remove()
+        for attachment in self._attachments:
+            attachment.remove()
+            if handle_of(attachment.expert.model) is self:
+                del _HANDLES[attachment.expert.model]
         if self._shortened is not None:
             self._shortened.remove()
             self._shortened = None
@@ -124,7 +131,7 @@ class Handle:
     @property
     def bytes(self) -> int:
         """Bytes held now: anchors, other branches' lead, and what the gate looks back at."""
-        return self.engine.bytes + self.engine.kept_bytes
+        return sum(self.engine.bytes)
 
     @property
     def host_reads(self) -> int:
@@ -198,5 +205,5 @@ class Handle:
 
 def handle_of(model: Any) -> Handle | None:
     """The handle of the cache that is attached to a transformer, or None."""
-    owner = owner_of(model)
-    return owner if isinstance(owner, Handle) else None
+    found = _HANDLES.get(model) if isinstance(model, nn.Module) else None
+    return found() if found is not None else None

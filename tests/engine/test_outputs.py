@@ -8,7 +8,8 @@ from calls import X, cached, output, value
 
 import synccache
 from synccache import InputError, Method
-from synccache.engine.act.values import is_main
+from synccache.core.types import Region
+from synccache.engine.act.outputs import is_main
 from synccache.forecasters import Lagrange, Reuse
 from synccache.gates import Interval, Listed, Probe, Threshold
 from synccache.scopes import Nothing, WholeModel
@@ -156,8 +157,8 @@ def test_the_output_keeps_its_own_precision_where_the_latent_has_another():
 
 def test_only_an_output_laid_out_as_the_main_stream_has_its_video_tokens():
     """By shape, so not where another stream has the same one."""
-    video, text = torch.Size([1, 6, 8]), torch.Size([1, 3, 8])
-    assert is_main(SimpleNamespace(shapes=[video, text]), video)
-    assert not is_main(SimpleNamespace(shapes=[video, text]), text)
-    assert not is_main(SimpleNamespace(shapes=[video, video]), video)
-    assert not is_main(SimpleNamespace(shapes=[]), video)
+    video, text, part = torch.Size([1, 6, 8]), torch.Size([1, 3, 8]), Region("ff of block 0", (0,), "output", "ff")
+    assert is_main(SimpleNamespace(shapes=[video, text]), part, video)
+    assert not is_main(SimpleNamespace(shapes=[video, text]), part, text)
+    assert not is_main(SimpleNamespace(shapes=[video, video]), part, video)
+    assert not is_main(SimpleNamespace(shapes=[]), part, video)

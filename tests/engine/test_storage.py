@@ -133,7 +133,7 @@ def test_a_second_value_of_a_step_replaces_the_first():
     held = History(2)
     for time, value in ((0, 0), (1, 1), (2, 2), (2, 3)):
         held.push(time, torch.full((1,), float(value)))
-    assert held.times == (2, 1) and [float(a.value) for a in held.anchors] == [3, 1]
+    assert held.times == (2, 1) and [float(v) for v in held.values] == [3, 1]
 
 
 def test_person_and_background_get_their_own_forecast():

@@ -87,7 +87,7 @@ def test_an_error_in_on_step_reaches_the_caller_and_leaves_nothing():
 
 
 def test_ranks_add_numerators_and_denominators_over_the_given_group_only(monkeypatch):
-    from synccache.engine.act.ranks import agree
+    from synccache.anatomies.ranks import agree
 
     asked = []
 

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import weakref
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 
 import synccache
 from synccache.cli import main
+from synccache.core.types import innermost
 from synccache.inspection.stored import COUNTED, held, stored_tensors
 from synccache.portrait.pipeline import PortraitPipeline
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
@@ -63,16 +66,16 @@ def run_and_count(pipe, method, steps, **given):
     """What a run of the tiny pipeline holds before its last call, which frees it, and what was counted."""
     size, dim = pipe.transformer.config.image_size, 64
     with synccache.cached(pipe, method, **given) as handle:
-        counts = []
+        stored, counts, sizes = [], [], []
+        handle.on_store = lambda value: stored.append((value.branch, weakref.ref(value.value))) or True
+        watched = len(innermost(handle.method.gate).measure.watches)
 
         def look(record):
-            (session,) = handle.engine.sessions.values()
-            by: dict = {}
-            for (_, branch, _), streams in session.held.items():
-                by[branch] = by.get(branch, 0) + sum(len(h.anchors) for h in streams.values())
-            lead = 0 if session.lead is None else len(session.lead[2])
-            gate = {id(a.value) for kept in session.kept.values() for h in kept.values() for a in h.anchors}
-            counts.append((sorted(by.values(), reverse=True), lead, len(gate)))
+            alive = [(branch, tensor()) for branch, tensor in stored if tensor() is not None]
+            by = Counter(branch for branch, _ in alive)
+            lead = record.bytes > sum(value.nbytes for _, value in alive)
+            sizes.append(record.probe_bytes / watched if watched else 1)  # one tensor of each, after the first call
+            counts.append((sorted(by.values(), reverse=True), int(lead), record.probe_bytes / sizes[0]))
 
         handle.on_step = look
         audio = torch.zeros(1, pipe.transformer.config.frames, 5, dim)

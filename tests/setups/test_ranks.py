@@ -54,6 +54,12 @@ def test_a_model_may_say_that_all_ranks_share_a_sample(ranks):
             assert found["flags"][name] == pytest.approx(errors), name
 
 
+def test_ranks_that_share_weights_decide_together(ranks):
+    """Their samples are not one, but who leaves a block out leaves the other rank waiting."""
+    first, second = (found["weights"] for found in ranks)
+    assert first == second and 0 < first["decisions"].count("skipped") < 7
+
+
 def test_ranks_that_share_tokens_skip_on_a_fixed_schedule(ranks):
     """The first block, which splits the tokens, always runs."""
     model = tiny_wan(two_ranks.LAYERS)

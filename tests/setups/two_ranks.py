@@ -1,6 +1,7 @@
 """What each of two processes does for ``test_ranks.py``; a module of its own, so that a fresh process can import it."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -68,14 +69,45 @@ def own_sequence_parallelism(rank: int) -> dict:
     return found
 
 
+def sharing_weights(rank: int) -> dict:
+    """Each rank with a sample of its own, and the weights of the blocks shared out over both: called by one rank alone,
+    a block would wait for the other one's share for ever."""
+    mesh = dist.init_device_mesh("cpu", (2,))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Chain()
+    for block in model.blocks:
+        dist.fsdp.fully_shard(block, mesh=mesh)
+    dist.fsdp.fully_shard(model, mesh=mesh)
+    known = synccache.Anatomy("chain", tuple(model.blocks), latent="x", timestep="t")
+    x = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(rank))
+    with torch.no_grad(), synccache.cached(model, probing(0.05), anatomy=known, steps=8) as handle:
+        for step in range(8):
+            x = x - (0.01, 0.04)[rank] * model(x, torch.tensor([1000.0 - step]))
+    return told(handle)
+
+
+class Chain(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, x, t):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
 def work(rank: int, folder: str, threshold: float) -> None:
     """One rank's part; what it found is in ``folder``."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    patience = timedelta(seconds=120)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=patience)
     try:
         alone = [dist.new_group([r]) for r in range(2)]
         found = {name: adding(rank, g) for name, g in (("none", None), ("world", "world"), ("own", alone[rank]))}
         found["flags"] = own_sequence_parallelism(rank)
+        found["weights"] = sharing_weights(rank)
         found["tokens"] = sharing_tokens(threshold)
         torch.save(found, f"{folder}/{rank}.pt")
     finally:

@@ -1,10 +1,12 @@
-"""Whether the parts of a method go together, on the model that it is attached to."""
+"""Whether the parts of a method go together, on the model that it is attached to, and an anatomy with its calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..errors import InputError
+from .anatomy import Anatomy, argument_names, tensors_in
 from .method import Method
 from .types import Region, innermost
 
@@ -40,3 +42,32 @@ def check_fit(method: Method, regions: Sequence[Region], shared: bool = True) ->
         why = refuses(method.gate, of) if refuses is not None and of else None
         if why is not None:
             raise InputError(why)
+
+
+def check_call(cls: type, anatomy: Anatomy, bound: Mapping[str, Any]) -> None:
+    """Refuse a call that hasn't the timestep and the latent where the anatomy says.
+
+    Raises:
+        InputError: one of them is missing, or is no such thing.
+    """
+    for what, name in (("timestep", anatomy.timestep), ("latent", anatomy.latent)):
+        how = _problem(what, bound.get(name))
+        if how is not None:
+            raise InputError(
+                f"{cls.__name__}({', '.join(argument_names(cls))}) was called {how} {name!r}, which the anatomy gives "
+                f"as the {what}. Pass anatomy=Anatomy(..., {what}=...) with the name of that argument."
+            )
+
+
+def _problem(what: str, value: Any) -> str | None:
+    """How a model was called with ``value`` as its ``what``; None where it may be one."""
+    if value is None:
+        return "without"
+    tensors = tensors_in(value)
+    if what == "latent":
+        return None if tensors and all(t.ndim > 1 for t in tensors) else "with no tensor as"
+    if any(sum(size > 1 for size in t.shape[1:]) > 1 for t in tensors):
+        return "with more than a number for each token as"
+    numbers = value if isinstance(value, list | tuple) else [value]
+    known = tensors or all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
+    return None if known else "with no number as"

@@ -19,8 +19,9 @@ class Notices:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    def say(self, topic: str, text: str) -> None:
-        if topic not in self._said:
+    def say(self, topic: str, text: str | None) -> None:
+        """Say ``text``, if there is something to say and nothing was said on the topic yet."""
+        if text is not None and topic not in self._said:
             self._said.add(topic)
             notice(text)
 

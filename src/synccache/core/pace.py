@@ -39,6 +39,20 @@ class Pace:
         """Whether as few steps as the speed-up takes may be computed."""
         return total <= LEAST or round(self._exact(total, self.cost)) >= LEAST
 
+    def learn(self, cost: float | None, total: int, ends: bool) -> str | None:
+        """What a skipped step of a run of ``total`` steps was found to cost; None: nothing was found.
+
+        Returns what to say where the run ends and was not as fast as wanted, since it can't be.
+        """
+        self.cost = self.cost if cost is None else cost
+        if cost is None or not ends or self.is_reached(total):
+            return None
+        return (
+            f"speed={self.speed:g} can't be had here: a skipped step costs {cost:.0%} of a computed one, so with "
+            f"{self.steps(total)} of {total} steps computed, the fewest that are, a run is {self.highest(total):.1f} "
+            "times faster. Ask for that at most, or for another method."
+        )
+
     def _exact(self, total: int, cost: float) -> float:
         return total * (1 / self.speed - cost) / (1 - cost) if cost < 1 else 0.0
 

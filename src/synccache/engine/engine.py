@@ -20,13 +20,13 @@ from ..core.mask import TokenMask
 from ..core.method import Method
 from ..core.notices import Notices
 from ..core.pace import Pace
+from ..core.structure import Structure
 from ..core.types import Region, Stored, innermost
 from ..errors import InputError, UnsupportedModel
-from .attach.structure import Structure
+from ..trace.timing import Timing
 from .place.schedule import Schedule, schedule_of, timesteps_of
 from .place.told import Told
 from .store.session import Session
-from .timing import Timing
 
 
 class Expert:
@@ -75,33 +75,25 @@ class Expert:
         self.filled = tuple(r for r in found if r is not self.guidance)
         return True
 
-    def usable(self) -> list[Region]:
-        """Regions that can be filled in: all but those with blocks that weren't seen computed or can't be left out, and
-        modules that weren't called."""
-        if self.confused:
-            return []
-        return [
-            r
-            for r in self.filled
-            if r.id not in self.refused and (r.id in self.forms if r.part else self.structure.can_skip(r.members))
-        ]
+    def can_fill(self, region: Region) -> bool:
+        """Whether its blocks were all seen computed and can be left out, or its module was called."""
+        known = region.id in self.forms if region.part else self.structure.can_skip(region.members)
+        return known and region.id not in self.refused
 
 
 class Engine:
     """Runs one method on one model, or on the two experts of one pipeline.
 
     Args:
-        method: gate, scope and forecaster.
         models, anatomies: the transformers, one per expert, and what they are made of.
         pipeline: what they belong to; only its ``scheduler`` is read.
-        plan: given to the scope.
         pace: the wanted speed-up; what a skipped step costs is timed for it.
-        steps: the length of a run.
         shared: one decision for all guidance branches, or one each.
         storage_dtype, storage_device: of anchors; None: as the stream.
         group: process group over which decisions agree.
 
     Attributes:
+        now: has the ``call`` in progress on this thread.
         reads: how often numbers were brought to the host.
         ran: number of steps of the last run whose length nobody told.
         timing: seconds in the transformer.
@@ -139,16 +131,7 @@ class Engine:
         self.on_record: Callable[..., None] | None = None
         self.on_store: Callable[[Stored], bool] | None = None
         self._schedule: tuple[Any, Schedule | None] = (None, None)
-        self._local = threading.local()
-
-    @property
-    def call(self) -> Any:
-        """The call in progress on this thread, or None."""
-        return getattr(self._local, "call", None)
-
-    @call.setter
-    def call(self, call: Any) -> None:
-        self._local.call = call
+        self.now = threading.local()
 
     @property
     def schedule(self) -> Schedule | None:
@@ -168,25 +151,25 @@ class Engine:
                 self.sessions[key].clock.run = max(*others, 0) - 1
         return self.sessions[key]
 
-    def confirm(self, expert: Expert, found: Anatomy) -> None:
-        """One computed call has shown that an expert is made of what was guessed."""
-        now = expert.structure.anatomy
-        breaks = tuple(sorted({*now.breaks, *found.breaks}))
-        expert.structure.anatomy = replace(
-            now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
-        )
-        if expert.cut():
-            self._start_over(expert)
+    def know(self, expert: Expert, found: Anatomy, guessed: bool) -> None:
+        """One computed call has shown what an expert is made of; where its blocks had been ``guessed`` right, what else
+        the call has taught stays."""
+        if guessed:
+            now = expert.structure.anatomy
+            breaks = tuple(sorted({*now.breaks, *found.breaks}))
+            expert.structure.anatomy = replace(
+                now, breaks=breaks, uncovered=found.uncovered, candidates=(), glance=None, observe=None
+            )
+        else:
+            expert.know(found)
+        self.recut(expert, void=not guessed)
 
-    def know(self, expert: Expert, anatomy: Anatomy) -> None:
-        """One computed call has shown what an expert is made of."""
-        expert.know(anatomy)
-        self._start_over(expert)
-
-    def _start_over(self, expert: Expert) -> None:
-        for session in self.sessions.values():
-            session.drop(expert=expert.index)
-            session.gates.clear()  # a gate may have planned for the regions that there were
+    def recut(self, expert: Expert, void: bool = False) -> None:
+        """More is known of an expert's blocks; ``void``: so much that nothing that was stored holds."""
+        if expert.cut() or void:
+            for session in list(self.sessions.values()):
+                session.drop(expert=expert.index)
+                session.gates.clear()  # a gate may have planned for the regions that there were
 
     def drop_windows(self, session: Session) -> None:
         """A window has begun a new run: let go of those of its request that are still in an earlier one."""
@@ -194,33 +177,19 @@ class Engine:
             if session.window is not None and key[0] == session.request and other.clock.run < session.clock.run:
                 self.sessions.pop(key, None)
 
-    def stored(self, value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """``value`` where and as anchors are kept; ``dtype`` is the model's own."""
-        device, dtype = self.storage_device or value.device, self.storage_dtype or dtype
-        return value if value.dtype is dtype and value.device == device else value.to(device=device, dtype=dtype)
-
     def forget(self, request: Hashable) -> None:
         """Free what is kept of a request and its windows."""
         for key in [k for k in list(self.sessions) if k[0] == request]:
             self.sessions.pop(key, None)
 
-    def break_off(self, request: Hashable) -> None:
-        """Forget the run of a request and its windows."""
-        for key, session in list(self.sessions.items()):
-            if key[0] == request:
+    def reset(self, *requests: Hashable) -> None:
+        """Forget the runs of these requests and their windows, else all; what was learnt about the model stays."""
+        for (request, _), session in list(self.sessions.items()):
+            if not requests or request in requests:
                 session.forget()
 
-    def reset(self) -> None:
-        """Forget all runs; what was learnt about the model stays."""
-        for session in list(self.sessions.values()):
-            session.forget()
-
     @property
-    def bytes(self) -> int:
-        """Held in anchors, over all requests."""
-        return sum([s.bytes for s in list(self.sessions.values())])
-
-    @property
-    def kept_bytes(self) -> int:
-        """Held for the gate."""
-        return sum([s.kept_bytes for s in list(self.sessions.values())])
+    def bytes(self) -> tuple[int, int]:
+        """Held over all requests in anchors and leads; and for the gate."""
+        anchors, kept = zip(*[(0, 0), *[s.bytes for s in list(self.sessions.values())]], strict=True)
+        return sum(anchors), sum(kept)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.anatomy import Anatomy, bind, original_class
-from ..engine.attach.structure import Structure
+from ..core.structure import Structure
 
 Shapes = dict[int, dict[str, tuple[int, ...]]]  # by block, by stream
 

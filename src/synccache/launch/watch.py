@@ -17,10 +17,10 @@ from ..anatomies.generic import LATENTS, TIMESTEPS
 from ..api import apply
 from ..core.anatomy import argument_names, original_class
 from ..engine.attach.hook import StandIn
-from ..engine.timing import Timing
 from ..errors import SynccacheError
 from ..handle import Handle, handle_of
 from ..trace import Trace
+from ..trace.timing import Timing
 from .caller import Loop, siblings
 from .options import Options
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...anatomies import find
 from ...core.anatomy import Anatomy, bind, original_class
-from ...engine.attach.structure import Structure
+from ...core.structure import Structure
 from ...inspection.calls import Size
 from ...inspection.models import MODELS, Model
 from ...inspection.watch import watch

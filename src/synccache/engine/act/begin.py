@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
 
-from ...core.anatomy import argument_names, bind, original_class, tensors_in, version
-from ...errors import Conflict, InputError
+from ...core.anatomy import bind, original_class, tensors_in
+from ...core.fit import check_call
+from ...errors import Conflict
 from ..engine import Engine, Expert
-from ..place.conditioning import Prints
+from ..place.conditioning import Mark, Prints
 from ..place.latents import compared, likeness
 from ..place.schedule import Time
 from ..place.told import told_to
@@ -32,57 +32,36 @@ def begin(engine: Engine, expert: Expert, args: tuple, kwargs: dict[str, Any]) -
     """
     model, anatomy = expert.model, expert.structure.anatomy
     bound = bind(original_class(model), args, kwargs)
-    _force(engine, model, bound, kwargs, anatomy.forced)
-    for what, name in (("timestep", anatomy.timestep), ("latent", anatomy.latent)):
-        how = _problem(what, bound.get(name))
-        if how is not None:
-            names = ", ".join(argument_names(original_class(model)))
-            raise InputError(
-                f"{original_class(model).__name__}({names}) was called {how} {name!r}, which the anatomy gives as "
-                f"the {what}. Pass anatomy=Anatomy(..., {what}=...) with the name of that argument."
-            )
-    if torch.is_grad_enabled() and _needs_gradients(model, bound):
+    _force(engine, expert, bound, kwargs)
+    check_call(original_class(model), anatomy, bound)
+    inputs = tensors_in(list(bound.values()))
+    if torch.is_grad_enabled() and any(t.requires_grad for t in chain(inputs, model.parameters())):
         text = "Autograd is recording, so every step is computed. Call the model under torch.no_grad() to skip."
         engine.notices.say("autograd", text)
         return None
     engine.mask.called_with(anatomy.mask(bound) if anatomy.mask is not None else None)
-    told = told_to(engine)
-    label = told.branch if told.branch is not None else _comfy_label(bound)
+    told, options = told_to(engine), bound.get("transformer_options")
+    uuids = options.get("uuids") if isinstance(options, dict) else None  # ComfyUI's, of the conditionings in the call
+    label = tuple(map(str, uuids)) if told.branch is None and uuids else told.branch
     call = Call(engine, expert, engine.session(told), bound, told, label)
     _read_time(call, bound[anatomy.timestep])
     _look_at_latents(call)
     _look_at_conditioning(call)
-    if not call.waits:
+    if not call.wanted:
         locate(call)
     return call
 
 
-def _problem(what: str, value: Any) -> str | None:
-    """How a model was called with ``value`` as its ``what``; None where it may be one."""
-    if value is None:
-        return "without"
-    tensors = tensors_in(value)
-    if what == "latent":
-        return None if tensors and all(t.ndim > 1 for t in tensors) else "with no tensor as"
-    if any(sum(size > 1 for size in t.shape[1:]) > 1 for t in tensors):
-        return "with more than a number for each token as"
-    numbers = value if isinstance(value, list | tuple) else [value]
-    known = tensors or all(isinstance(v, int | float) and not isinstance(v, bool) for v in numbers)
-    return None if known else "with no number as"
-
-
-def _force(
-    engine: Engine, model: nn.Module, bound: dict[str, Any], kwargs: dict[str, Any], forced: Mapping[str, Any]
-) -> None:
-    """Give the forward the ``forced`` values of arguments that it was called with.
+def _force(engine: Engine, expert: Expert, bound: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """Give the forward the values that the anatomy forces, of arguments that it was called with.
 
     Raises:
         Conflict: such an argument was given by position.
     """
-    for name, value in forced.items():
+    for name, value in expert.structure.anatomy.forced.items():
         if name not in bound or bound[name] == value:
             continue
-        said = f"{original_class(model).__name__} was called with {name}={bound[name]!r}"
+        said = f"{original_class(expert.model).__name__} was called with {name}={bound[name]!r}"
         if name not in kwargs:
             raise Conflict(f"{said} by position, where it can't be overruled. Pass {name} by keyword.")
         text = f"{said}; while synccache is attached it gets {value!r} instead. remove() gives the caller its say back."
@@ -90,37 +69,24 @@ def _force(
         bound[name] = kwargs[name] = value
 
 
-def _needs_gradients(model: nn.Module, bound: Mapping[str, Any]) -> bool:
-    inputs = any(t.requires_grad for t in tensors_in(list(bound.values())))
-    return inputs or any(p.requires_grad for p in model.parameters())
-
-
-def _comfy_label(bound: Mapping[str, Any]) -> Hashable:
-    """ComfyUI names the conditionings that a call carries."""
-    options = bound.get("transformer_options")
-    if isinstance(options, dict) and options.get("uuids"):
-        return tuple(map(str, options["uuids"]))
-    return None
-
-
 def _read_time(call: Call, value: Any) -> None:
     """Find the call's timesteps; those on the device are wanted, unless they are the last call's very tensors."""
-    tensors = tensors_in(value)
+    tensors, clock = tensors_in(value), call.session.clock
     if not tensors:
         numbers = [float(v) for v in (value if isinstance(value, list | tuple) else [value])]
         call.time = Time(max(numbers), sum(numbers) / len(numbers), min(numbers))
         return
-    last, marks = call.session.seen_time, [version(t) for t in tensors]
-    known = last is not None and last[1] == marks and None not in marks
-    if last is not None and known and all(a is b for a, b in zip(tensors, last[0], strict=True)):
-        call.time = last[2]
+    marks, time = clock.read
+    pairs = zip(marks, tensors, strict=False)
+    if len(marks) == len(tensors) and all(m.version is not None and m.is_of(t) for m, t in pairs):
+        call.time = time
         return
-    rounding = _ROUNDING.get(tensors[0].dtype, 0.0)
+    marks, rounding = [Mark(t) for t in tensors], _ROUNDING.get(tensors[0].dtype, 0.0)
 
     def arrive(values: list[float]) -> None:
         high, mean, low = values
         call.time = Time(high, mean, low, rounding)
-        call.session.seen_time = tensors, marks, call.time
+        clock.read = marks, call.time
 
     flat = torch.cat([t.detach().reshape(-1) for t in tensors]) if len(tensors) > 1 else tensors[0].detach().reshape(-1)
     if flat.numel() == 1 and flat.device.type == "cpu":
@@ -132,30 +98,30 @@ def _read_time(call: Call, value: Any) -> None:
 
 def _look_at_latents(call: Call) -> None:
     """Ask how the latent differs from the step's, where that isn't plain."""
-    clock, told = call.session.clock, call.told
-    if clock.latents is not None and call.latents.is_seen(clock.latents):
+    clock, told, now, before = call.session.clock, call.told, call.latents, call.session.clock.latents
+    if before is not None:
+        named = call.label is not None and all(b.label != call.label for b in clock.called)
+        same_step = call.time == clock.time if told.step is None else told.step == clock.step
+        if now.is_seen(before) or (named and same_step):
+            return
+    call.sample, sample = now.sample(), clock.sample
+    if before is None or sample is None or told.step not in (None, clock.step):
         return
-    named = call.label is not None and all(b.label != call.label for b in clock.called)
-    same_time = call.time is not None and clock.time is not None and call.time.same_as(clock.time)
-    if named and (same_time if told.step is None else told.step == clock.step):
-        return
-    call.sample = call.latents.sample()
-    before, count = clock.sample, call.sample.numel()
-    fits = clock.latents is not None and clock.latents.batch == call.latents.batch
-    if before is not None and fits and before.shape == call.sample.shape and told.step in (None, clock.step):
+    if before.batch == now.batch and sample.shape == call.sample.shape:
+        count = call.sample.numel()
 
         def arrive(sums: list[float]) -> None:
             call.likeness = likeness(sums, count)
 
-        call.want(compared(call.sample, before.to(call.sample.device)), arrive)
+        call.want(compared(call.sample, sample.to(call.sample.device)), arrive)
 
 
 def _look_at_conditioning(call: Call) -> None:
     """Ask for numbers of the conditioning, where its objects don't tell that it is a branch's of old."""
-    clock = call.session.clock
-    if not clock.branches or any(b.is_exactly(call.conditioning) for b in clock.branches):
+    branches = call.session.clock.branches
+    if not branches or any(b.is_exactly(call.conditioning) for b in branches):
         return
     call.prints = Prints(call.conditioning.compared)
-    for prints in (call.prints, *(b.prints for b in clock.branches)):
-        if prints is not None and prints.unread is not None:
+    for prints in (call.prints, *(b.prints for b in branches)):
+        if prints.unread is not None:
             call.want(prints.unread, prints.arrive)

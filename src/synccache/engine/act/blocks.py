@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -11,19 +10,16 @@ from ...core.anatomy import bind, original_class
 from ...core.types import Region
 from ...errors import UnsupportedModel
 from ..attach.hook import bring_weights
-from ..attach.structure import Structure
-from .call import Call
+from .call import Call, Run
 from .capture import Capture
 from .conditioning import SIGNALS, see_inputs
 from .decide import decide
 from .values import forecast, keep
 
-ROWS = 64  # of a signal that has a row for each token
 
-
-def run_block(call: Call, index: int, run: Callable[..., Any], args: tuple, kwargs: dict[str, Any]) -> Any:
+def run_block(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Block ``index`` is called: probe blocks run, then the gate decides, then regions are filled in or recorded."""
-    expert, structure = call.expert, call.expert.structure
+    expert, structure, measure = call.expert, call.expert.structure, call.engine.measure
     if index != call.latest + 1 and not _in_order(call, index):
         return run(*args, **kwargs)
     first = not call.called
@@ -32,11 +28,11 @@ def run_block(call: Call, index: int, run: Callable[..., Any], args: tuple, kwar
     if call.decision is None:
         if first:
             _enter(call, index, args, kwargs)
-        if index >= call.engine.measure.blocks:
+        if index >= measure.blocks:
             decide(call)
-    decision, region = call.decision, expert.blocks.get(index)
-    if decision is not None and region is not None and not call.alone and call.is_filled(region):
-        filled = _fill(call, structure, region, index, args, kwargs)
+    region = None if call.decision is None or call.alone else expert.blocks.get(index)
+    if region is not None and call.is_filled(region):
+        filled = _fill(call, region, index, args, kwargs)
         if filled is not None:
             return filled
     inputs = structure.take(index, args, kwargs)
@@ -44,31 +40,77 @@ def run_block(call: Call, index: int, run: Callable[..., Any], args: tuple, kwar
         call.shapes = [x.shape for x in inputs.values()]
     bound = None
     if not structure.settled:
-        bound = bind(original_class(structure.anatomy.blocks[index]), args, kwargs)
+        bound = bind(structure.blocks[index].cls, args, kwargs)
         structure.enter(index, bound)
-    stores = decision is not None and not call.alone and not expert.confused
-    capture = _capture(call, region) if stores and region is not None else None
-    if capture is not None:
-        capture.enter(index, inputs, index - 1 in structure.joined)
+    capture = None
+    if region is not None and not expert.confused:
+        capture = call.captures.get(region.id)
+        if capture is None:
+            call.session.make_room(call.place(region))
+            capture = call.captures[region.id] = Capture(region, structure.joined)
+        capture.enter(index, inputs)
     if call.begun:
         bring_weights(structure.anatomy.blocks[index])
-    if decision is None and first and inputs and "residual" in call.engine.measure.watches:
+    if call.decision is None and first and inputs and "residual" in measure.watches:
         call.entry = next(iter(inputs.values())).clone()
     output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output) if bound is not None else index not in structure.anatomy.fixed
-    if capture is not None and region is not None:
+    if capture is not None:
         outputs = structure.given(index, output) if fits else {}
-        _leave(call, structure, capture, index, inputs, outputs, args, kwargs)
-    if call.decision is None and index == call.engine.measure.blocks - 1:
-        _watch_probe(call, next(iter(structure.given(index, output).values()), None))
+        capture.leave(index, inputs, outputs, structure.added(index, args, kwargs))
+        if index == capture.region.last:
+            store(call, capture)
+    if call.decision is None and index == measure.blocks - 1:
+        probe = next(iter(structure.given(index, output).values()), None)  # [B, S, D]
+        if probe is not None:
+            call.watched["probe"] = probe
+            if call.entry is not None and call.entry.shape == probe.shape:
+                call.watched["residual"] = probe - call.entry
+        call.entry = None
         decide(call)
     return output
 
 
-def close_captures(call: Call) -> None:
-    """Turn what is still being summed into anchors."""
-    for capture in list(call.captures.values()):
-        _store(call, capture)
+def store(call: Call, capture: Capture) -> None:
+    """Turn what was summed into anchors."""
+    region = capture.region
+    call.captures.pop(region.id, None)
+    capture.settle()
+    if not capture.valid or call.session.clock.windowed:
+        return
+    main = next(iter(call.expert.structure.streams(region.first)), None)
+    for stream, total in capture.sums.items():
+        keep(call, region, stream, total, capture.dtypes[stream], stream == main, own=True)
+
+
+def _fill(call: Call, region: Region, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The output of a block that is left out; None if it has to be computed after all."""
+    structure, absorbed = call.expert.structure, region.value == "absorbed"
+    begins, ends = region.id not in call.begun, absorbed and index == region.last
+    if not begins and not ends and (absorbed or not structure.blocks[index].added):
+        return structure.passed(index, args, kwargs)
+    streams = structure.typed(index, args, kwargs)
+    if begins:
+        held = call.session.anchors_of(call.place(region))
+        fits = held.keys() == streams.keys()
+        fits = fits and all(held[n].values[0].shape == x.shape for n, x in streams.items())
+        if not fits or not structure.can_skip(region.members):
+            text = f"What was stored for {region.id} doesn't fit this call, so it is computed."
+            call.engine.notices.say("misfit", text)
+            return None
+        call.begun.add(region.id)
+        main = next(iter(streams))
+        values = {n: forecast(call, region, held[n], x, n == main) for n, x in streams.items()}
+        if absorbed:
+            call.held[region.id] = values
+        else:
+            streams = values
+    if ends:
+        streams = call.held.pop(region.id)
+    elif not absorbed:
+        for stream, value in structure.added(index, args, kwargs):
+            streams[stream] = (streams[stream] + value).to(streams[stream].dtype)
+    return structure.skipped_output(index, streams)
 
 
 def _in_order(call: Call, index: int) -> bool:
@@ -107,9 +149,8 @@ def _enter(call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
     see_inputs(call, index, bound)
     if "signal" not in call.engine.measure.watches:
         return
-    found = anatomy.signal(bound) if anatomy.signal is not None else next(
-        (bound[n] for n in SIGNALS if isinstance(bound.get(n), Tensor)), None
-    )  # fmt: skip
+    named = (bound[name] for name in SIGNALS if isinstance(bound.get(name), Tensor))
+    found = next(named, None) if anatomy.signal is None else anatomy.signal(bound)
     if found is None and anatomy.observe is not None:
         return  # perhaps this is none of its blocks
     if found is None:
@@ -117,99 +158,6 @@ def _enter(call: Call, index: int, args: tuple, kwargs: dict[str, Any]) -> None:
             f"{call.engine.method.name} decides by the time embedding, and {cls.__name__} is called with none of "
             f"{', '.join(SIGNALS)}. Pass anatomy= with signal=, which gives it from its arguments."
         )
-    if found.ndim > 2 and found.shape[1] > ROWS:  # a timestep for each token: a few of them tell as much
-        found = found[:, :: found.shape[1] // ROWS]
+    if found.ndim > 2 and found.shape[1] > 64:  # a timestep for each token: a few of them tell as much
+        found = found[:, :: found.shape[1] // 64]
     call.watched["signal"] = found
-
-
-def _watch_probe(call: Call, value: Tensor | None) -> None:
-    """The probe blocks have run, with ``value`` [B, S, D] as the outcome."""
-    if value is None:
-        return
-    call.watched["probe"] = value
-    if call.entry is not None and call.entry.shape == value.shape:
-        call.watched["residual"] = value - call.entry
-    call.entry = None
-
-
-# -- computed ----------------------------------------------------------------------------------------------------
-
-
-def _capture(call: Call, region: Region) -> Capture:
-    found = call.captures.get(region.id)
-    if found is None:
-        call.session.make_room(call.place(region))
-        found = call.captures[region.id] = Capture(region)
-    return found
-
-
-def _leave(
-    call: Call, structure: Structure, capture: Capture, index: int, inputs: Mapping[str, Tensor],
-    outputs: Mapping[str, Tensor], args: tuple, kwargs: dict[str, Any],
-) -> None:  # fmt: skip
-    if outputs.keys() != inputs.keys():
-        if not (outputs and outputs.keys() < inputs.keys() and index == capture.region.first):
-            capture.valid = False
-            return
-        capture.drop(inputs.keys() - outputs.keys())  # streams that end in this block
-    capture.leave(index, outputs, index in structure.joined)
-    if capture.region.value != "absorbed":
-        for stream, value in structure.added(index, args, kwargs):
-            capture.sums[stream].sub_(value)
-    if capture.parted is not None:
-        structure.part(capture.parted)
-        capture.parted = None
-    if index == capture.region.last:
-        _store(call, capture)
-
-
-def _store(call: Call, capture: Capture) -> None:
-    region = capture.region
-    call.captures.pop(region.id, None)
-    sums = capture.finish()
-    if sums is None or call.position is None or call.position.windowed:
-        return
-    main = next(iter(call.expert.structure.streams(region.first)), None)
-    for stream, total in sums.items():
-        keep(call, region, stream, total, capture.dtypes[stream], region.first if stream == main else None)
-
-
-# -- left out ----------------------------------------------------------------------------------------------------
-
-
-def _fill(call: Call, structure: Structure, region: Region, index: int, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The output of a block that is left out; None if it has to be computed after all."""
-    absorbed = region.value == "absorbed"
-    if region.id not in call.begun:
-        streams = structure.typed(index, structure.take(index, args, kwargs))
-        values = _begin(call, structure, region, streams)
-        if values is None:
-            return None
-        if absorbed:
-            call.held[region.id] = values
-        else:
-            streams = values
-    elif (absorbed and index != region.last) or (not absorbed and not structure.adds(index)):
-        return structure.passed(index, args, kwargs)
-    else:
-        streams = structure.typed(index, structure.take(index, args, kwargs))
-    if not absorbed:
-        for stream, value in structure.added(index, args, kwargs):
-            streams[stream] = (streams[stream] + value).to(streams[stream].dtype)
-    elif index == region.last:
-        streams = call.held.pop(region.id)
-    return structure.skipped_output(index, streams)
-
-
-def _begin(call: Call, structure: Structure, region: Region, streams: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """The streams with what the region adds to them; None if what is stored doesn't fit."""
-    assert call.position is not None
-    held = call.session.anchors_of(call.expert.index, call.position.branch.name, region)
-    fits = held.keys() == streams.keys() and all(held[n].anchors[0].value.shape == x.shape for n, x in streams.items())
-    if not fits or not structure.can_skip(region.members):
-        text = f"What was stored for {region.id} doesn't fit this call, so it is computed."
-        call.engine.notices.say("misfit", text)
-        return None
-    call.begun.add(region.id)
-    main = next(iter(streams))
-    return {n: forecast(call, region, held[n], x, region.first if n == main else None) for n, x in streams.items()}

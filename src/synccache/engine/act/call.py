@@ -9,28 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.anatomy import tensors_in
-from ...core.types import Decision, Region, Seen, Step
+from ...core.types import Action, Decision, Region, Seen, Step
 from ..engine import Engine, Expert
-from ..place.clock import Position
-from ..place.conditioning import Conditioning, Prints
-from ..place.latents import Latents, Likeness
-from ..place.schedule import Time
+from ..place.conditioning import Prints
+from ..place.evidence import Evidence
 from ..place.told import Told
 from ..store.session import Session
 from .capture import Capture
 
+Run = Callable[..., Any]  # a module's own call
 
-class Call:
+
+class Call(Evidence):
     """What is known of the call in progress.
 
     Attributes:
-        told, label: where it belongs, as far as somebody says so.
-        time: None while it is still on the accelerator.
-        position, step, decision: None until found.
+        located: whether its place in its run was found; ``step``: that place.
         decides: whether this branch's decision is the one that others follow.
         alone: whether its output is told from another branch's, or would be: then no region of its own is filled in.
-        fills: the regions to fill in, by id; None: all.
         called: indices of the blocks that were called; ``latest``: of the last one.
         captures: open sums by region id; ``begun``: ids of the regions whose value was already added.
         watched: what the gate may look at, by name; probes still hold all tokens of the stream.
@@ -39,30 +35,23 @@ class Call:
         shapes: of the streams that the current block received, the main one first.
         entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
         weights: of forecasters, by anchors' times.
+        wanted: numbers that have to be brought from the device, and what takes them.
     """
+
+    step: Step
 
     def __init__(
         self, engine: Engine, expert: Expert, session: Session, bound: Mapping[str, Any], told: Told, label: Hashable
     ) -> None:
-        anatomy = expert.structure.anatomy
+        super().__init__(bound, expert.structure.anatomy, told, label, engine.schedule)
         self.engine, self.expert, self.session, self.bound = engine, expert, session, bound
-        self.told, self.label = told, label
-        self.latents = Latents(bound[anatomy.latent])
-        self.conditioning = Conditioning(bound, (anatomy.timestep, anatomy.latent), self.latents.batch)
-        self.prints: Prints | None = None
-        self.likeness: Likeness | None = None
-        self.sample: Tensor | None = None
-        self.time: Time | None = None
-        self.position: Position | None = None
-        self.step: Step | None = None
+        self.located = False
         self.decision: Decision | None = None
         self.decides = True
         self.alone = False
-        self.changed_input = False
         self.seen = Seen()
-        self.watched: dict[str, Tensor] = dict(zip(("latent",), tensors_in(bound[anatomy.latent]), strict=False))
+        self.watched: dict[str, Tensor] = {"latent": self.latents.tensors[0]}
         self.inputs: Prints | None = None
-        self.fills: frozenset[str] | None = frozenset()
         self.captures: dict[str, Capture] = {}
         self.begun: set[str] = set()
         self.held: dict[str, dict[str, Tensor]] = {}
@@ -73,38 +62,33 @@ class Call:
         self.latest = -1
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
-        self.device = self.latents.tensors[0].device
-        self.mark = engine.timing.start(self.device)
-        self._wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
+        self.mark = engine.timing.start(self.latents.tensors[0].device)
+        self.wanted: list[tuple[Tensor, Callable[[list[float]], None]]] = []
 
     @property
     def key(self) -> Hashable:
         """Under what the gate's state is kept: None where the branches share it."""
-        assert self.position is not None
-        return None if self.engine.shared else self.position.branch.name
+        return None if self.engine.shared else self.branch.name
 
     def place(self, region: Region) -> tuple[int, Hashable, str]:
         """Where a region's anchors are kept."""
-        assert self.position is not None
-        return self.expert.index, self.position.branch.name, region.id
+        return self.expert.index, self.branch.name, region.id
+
+    @property
+    def reaching(self) -> frozenset[str]:
+        """Names of changed arguments that may reach the blocks."""
+        return self.changed - set(self.expert.structure.anatomy.live)
 
     def is_filled(self, region: Region) -> bool:
-        return self.fills is None or region.id in self.fills
-
-    # -- numbers from the device ---------------------------------------------------------------------------------
+        return self.decision is not None and not self.alone and self.decision.of(region) is Action.FILL
 
     def want(self, numbers: Tensor, then: Callable[[list[float]], None]) -> None:
         """Have ``numbers`` brought to the host with all others, and given to ``then``."""
-        self._wanted.append((numbers.detach().reshape(-1), then))
-
-    @property
-    def waits(self) -> bool:
-        """Whether numbers have to be brought."""
-        return bool(self._wanted)
+        self.wanted.append((numbers.detach().reshape(-1), then))
 
     def bring(self) -> None:
         """Bring all that is wanted, in one transfer."""
-        wanted, self._wanted = self._wanted, []
+        wanted, self.wanted = self.wanted, []
         if not wanted:
             return
         self.engine.reads += 1

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ...core.anatomy import by_class, original_class
 from ..place.conditioning import PROMPT, Prints
 from .call import Call
 
@@ -22,37 +21,32 @@ _MOVING = re.compile(r"time|temb|t_emb|mod|sigma|adaln|vec|^(e|emb|t)$")
 
 def see_inputs(call: Call, index: int, bound: Mapping[str, Any]) -> None:
     """The first block (``index``) is called with ``bound`` arguments: ask for numbers of them, if they are wanted."""
-    place, branches = call.position, call.session.clock.branches
-    if place is not None:
-        wanted = place.branch.inputs is None or bool(_open(call))
-    else:
-        known = any(b.is_exactly(call.conditioning) for b in branches)
-        wanted = not known or any(b.inputs is None for b in branches)
-    if not wanted:
+    asked = [call.branch] if call.located else call.session.clock.branches
+    known = bool(asked) and all(b.inputs is not None for b in asked)
+    if known and not (call.reaching if call.located else call.prints is not None):
         return
-    anatomy, main = call.expert.structure.anatomy, next(iter(call.expert.structure.streams(index)), None)
-    live = by_class(anatomy.added, original_class(anatomy.blocks[index])) or {}
-    others = {n: v for n, v in bound.items() if n != main and n not in live and not _MOVING.search(n)}
-    tensors = [v for v in others.values() if isinstance(v, Tensor) and v.numel() > call.latents.batch]
-    call.inputs = Prints(tensors)
+    structure = call.expert.structure
+    live = {*list(structure.streams(index))[:1], *structure.blocks[index].added}
+    others = {n: v for n, v in bound.items() if n not in live and not _MOVING.search(n)}
+    samples = call.latents.batch
+    call.inputs = Prints({n: [v] for n, v in others.items() if isinstance(v, Tensor) and v.numel() > samples})
     if call.inputs.unread is not None:
         call.want(call.inputs.unread, call.inputs.arrive)
 
 
 def has_changed(call: Call) -> bool:
     """Whether the branch is conditioned on something else than before; then it has to be computed."""
-    assert call.position is not None
-    branch, changed = call.position.branch, _open(call)
-    if call.position.new_batch:  # for which it is repeated; and nothing that was stored is left
+    branch, changed = call.branch, call.reaching
+    if call.new_batch:  # for which it is repeated; and nothing that was stored is left
         branch.inputs = call.inputs
         return False
     before, branch.inputs = branch.inputs, branch.inputs or call.inputs
     if any(r.value == "absorbed" or r is call.expert.whole for r in call.expert.regions or ()):  # then nothing is live
-        return bool(call.position.changed)
+        return bool(call.changed)
     if call.inputs is None or before is None or not changed:
         return bool(changed) and call.inputs is None  # no block was called yet
     flag = bool(changed & call.conditioning.plain.keys())  # which may say anything to the blocks
-    if before.rows == call.inputs.rows and not flag and _enters_between(call, changed):
+    if before.values == call.inputs.values and not flag and _enters_between(call, changed):
         return False
     branch.inputs = call.inputs
     return True
@@ -66,9 +60,3 @@ def _enters_between(call: Call, names: frozenset[str]) -> bool:
     anatomy = call.expert.structure.anatomy
     unsaid = anatomy.sites != () and not anatomy.live  # where it is said what enters between, nothing else does
     return unsaid or all("control" in n for n in names)
-
-
-def _open(call: Call) -> frozenset[str]:
-    """Names of changed arguments that may reach the blocks."""
-    assert call.position is not None
-    return call.position.changed - set(call.expert.structure.anatomy.live)

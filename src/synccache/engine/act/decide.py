@@ -5,103 +5,77 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from torch import Tensor
-
-from ...core.fit import looks_inside
+from ...anatomies.ranks import agree, group_for
+from ...core.advice import IDLE
 from ...core.types import Action, Decision, Run, Seen, Tap
 from ...errors import InputError
 from .call import Call
 from .conditioning import has_changed
 from .locate import locate
-from .passes import guidance_id, is_told
-from .ranks import agree, group_for
-from .tokens import video_tokens
-
-IDLE = (
-    "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "
-    "both branches come in one batch. So every step is computed in full."
-)
+from .outputs import is_told, over
+from .values import video_tokens
 
 
-def decides_before(call: Call) -> bool:
-    """Whether the decision falls before the model runs; else when its first block is called, or after the probe."""
-    expert = call.expert
-    return not looks_inside(call.engine.method) and (expert.whole is not None or not (expert.blocks or expert.parts))
-
-
-def decide(call: Call) -> None:
+def decide(call: Call) -> Decision:
     """Settle what ``call`` does, once all is there that the gate watches.
 
     The first branch of a step asks the gate; with shared decisions the others follow. Where nothing newer than the last
     computed step is stored, the call is computed, whoever decided.
     """
     engine, session, expert = call.engine, call.session, call.expert
-    if not engine.shared and call.position is None:
-        call.bring()
+    if not engine.shared and not call.located:
         locate(call)
-    if call.position is None or call.decides:
+    if not call.located or call.decides:
         call.seen = _look(call)
-    else:
-        call.bring()
-    if call.position is None:
-        locate(call)
-    place, step = call.position, call.step
-    assert place is not None and step is not None
-    if has_changed(call):
+    locate(call)
+    changed = has_changed(call)
+    if changed:
         led = expert.guidance is not None and call.decides  # what others add to this branch is void, too
-        session.drop(branch=None if led else place.branch.name)
-        call.changed_input = True
-    if place.windowed:
-        _note(call, Decision(Action.COMPUTE, "window"))
-        return
-    if place.new_run or not call.decides:
+        session.drop(branch=None if led else call.branch.name)
+    if session.clock.windowed:
+        call.decision = Decision(Action.COMPUTE, "window")
+        return call.decision
+    if call.new_run or not call.decides:
         now = {name: Tap(tap.now) for name, tap in call.seen.taps.items()}
         call.seen = replace(call.seen, taps=now, ratios=None if call.decides else session.ratios)
-    decision = _ask(call) if call.decides else session.shared
-    assert decision is not None
-    if not call.decides:
-        decision = replace(decision, reason="follows", error=None, total=None)
     call.alone = is_told(call)
-    decision = _possible(call, decision)
+    decision = call.decision = _possible(call, _ask(call), changed)
     if call.decides:
-        key = call.key
-        session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
-        session.shared = decision if engine.shared else None
-        session.ratios = call.seen.ratios
-        session.skipped = session.skipped or decision.fills
-        if not decision.fills:
-            if engine.shared:
-                session.drop_older(session.computed_at.get(key, 0))
-            session.computed_at[key] = step.index
-            session.reasons[decision.reason] += bool(expert.regions) and place.new_evaluation and not step.evaluation
-        for name, tap in call.seen.taps.items():
-            if tap.now is not None:
-                watch = engine.measure.watches[name]
-                session.look_at((expert.index, key, name), tap.now, watch, step, not decision.fills)
-    _note(call, decision)
+        _remember(call, decision)
+    return decision
 
 
-def _note(call: Call, decision: Decision) -> None:
-    call.decision = decision
-    if decision.fills and not call.alone:
-        every = decision.actions is None
-        call.fills = None if every else frozenset(r.id for r in call.expert.filled if decision.of(r) is Action.FILL)
+def _remember(call: Call, decision: Decision) -> None:
+    """What was decided, for the branches that follow and for the steps to come."""
+    engine, session, key, step = call.engine, call.session, call.key, call.step
+    session.gates[key] = engine.method.gate.record(session.gates[key], step, decision, call.seen)
+    session.shared = decision if engine.shared else None
+    session.ratios = call.seen.ratios
+    session.skipped = session.skipped or decision.fills
+    if not decision.fills:
+        if engine.shared:
+            session.drop_older(session.computed_at.get(key, 0))
+        session.computed_at[key] = step.index
+        session.reasons[decision.reason] += bool(call.expert.regions) and call.new_evaluation and not step.evaluation
+    for name, tap in call.seen.taps.items():
+        if tap.now is not None:
+            watch = engine.measure.watches[name]
+            session.look_at((call.expert.index, key, name), tap.now, watch, step, not decision.fills)
 
 
-def _possible(call: Call, decision: Decision) -> Decision:
+def _possible(call: Call, decision: Decision, changed: bool) -> Decision:
     """``decision``, or to compute where it can't be followed."""
     if not decision.fills:
         return decision
-    session, expert, place = call.session, call.expert, call.position
-    assert place is not None
+    session, expert = call.session, call.expert
     since = session.computed_at.get(call.key, 0)
-    usable = [] if call.alone else expert.usable()
-    filled = [r for r in usable if decision.of(r) is Action.FILL]
+    usable = [] if call.alone or expert.confused else expert.filled
+    filled = [r for r in usable if decision.of(r) is Action.FILL and expert.can_fill(r)]
     only_guidance = expert.guidance is not None and not expert.filled
-    told = only_guidance and session.told(expert.index, guidance_id(place.branch), since)
-    if told or (filled and session.ready(expert.index, place.branch.name, filled, since)):
+    told = only_guidance and session.followed(expert.index, over(call, call.branch).id, since)
+    if told or (filled and all([session.ready(call.place(r), since) for r in filled])):
         return decision
-    reason = "new conditioning" if call.changed_input else "blocks" if expert.confused else "no anchors"
+    reason = "new conditioning" if changed else "blocks" if expert.confused else "no anchors"
     if only_guidance and call.decides and len(session.clock.branches) < 2:
         call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
         reason = "no other branch"
@@ -109,8 +83,10 @@ def _possible(call: Call, decision: Decision) -> Decision:
 
 
 def _ask(call: Call) -> Decision:
+    """What the gate says, or has said to the branch that decides."""
     session, gate, step, key = call.session, call.engine.method.gate, call.step, call.key
-    assert step is not None
+    if session.shared is not None and not call.decides:
+        return replace(session.shared, reason="follows", error=None, total=None)
     if key not in session.gates:
         try:
             session.gates[key] = gate.init(Run(session.total, call.expert.filled))
@@ -119,7 +95,7 @@ def _ask(call: Call) -> Decision:
                 raise
             session.gates[key] = gate.init(Run(None, call.expert.filled))  # a guess refuses no run
     decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
-    if decision.fills and (step.index == 0 or (call.position is not None and call.position.new_run)):
+    if decision.fills and (step.index == 0 or call.new_run):
         decision = replace(decision, action=Action.COMPUTE, actions=None, reason="first step")
     return decision
 
@@ -127,27 +103,25 @@ def _ask(call: Call) -> Decision:
 def _look(call: Call) -> Seen:
     """Measure the ratios, and bring them over together with all else that the call needs on the host."""
     engine, measure, taps, mask = call.engine, call.engine.measure, {}, None
-    key = None if engine.shared or call.position is None else call.position.branch.name
     for name in measure.watches:
         now = call.watched.get(name)
         if now is not None and name in ("probe", "residual"):
             now, mask = video_tokens(call, now, max(0, measure.blocks - 1))
         if now is not None or name == "output":
-            taps[name] = call.session.look_back((call.expert.index, key, name), now)
+            taps[name] = call.session.look_back((call.expert.index, call.key, name), now)
     seen = Seen(taps, mask)
     measured = measure.measure(seen) if taps else None
     if measured is None:
-        call.bring()
         return seen
-    measured = agree(measured, group_for(call)).float()
-    found: list[tuple[float, ...]] = []
-    call.want(measured, lambda values: found.extend(_quotients(values, measured)))
+    group = group_for(call.expert.structure.anatomy, call.expert.model, engine.group)
+    measured = agree(measured, group).float()
+    ratios, width = [], measured.shape[-1] // 2
+
+    def arrive(values: list[float]) -> None:
+        pairs = zip(values[::2], values[1::2], strict=True)  # of each sample in turn
+        quotients = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in pairs]
+        ratios.extend([tuple(quotients[i : i + width]) for i in range(0, len(quotients), width)])
+
+    call.want(measured, arrive)
     call.bring()
-    return replace(seen, ratios=tuple(found))
-
-
-def _quotients(values: list[float], measured: Tensor) -> list[tuple[float, ...]]:
-    """Each sample's ratios, of numerators and denominators [B, 2 n]."""
-    found = [n / d if d else (0.0 if n == 0 else math.inf) for n, d in zip(values[::2], values[1::2], strict=True)]
-    width = measured.shape[-1] // 2
-    return [tuple(found[i : i + width]) for i in range(0, len(found), width)]
+    return replace(seen, ratios=tuple(ratios))

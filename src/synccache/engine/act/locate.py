@@ -2,61 +2,49 @@
 
 from __future__ import annotations
 
-from ...core.method import Method
-from ...core.notices import Notices
-from ...core.types import Step, innermost
-from ..place.branch import Branch
-from ..place.clock import Evidence
+from ...core.advice import LENGTH, WINDOWS, why_nothing_was_left_out
+from ...core.types import Step
+from ..engine import Engine
 from ..store.session import Session
 from .call import Call
 
-WINDOWS = (
-    "The model is called several times at one step with latents of their own: windows of a longer video, tiles, or "
-    "several generations at once. What one of them stores is of no use to another, so every step of this run is "
-    "computed. Tell them apart to have them cached: with handle.at(window=...), or handle.request(...) for generations."
-)
-LENGTH = (
-    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
-    "or tell it with handle.at(total=...); apply the method to the pipeline, and its scheduler tells."
-)
-
 
 def locate(call: Call) -> None:
-    """Find the call's run, step and branch."""
-    session, engine, told = call.session, call.engine, call.told
-    assert call.time is not None
-    evidence = Evidence(
-        call.time, call.latents, call.conditioning, call.prints, call.likeness, told, call.label, engine.schedule
-    )
-    ran = session.clock.step + 1 if session.clock.ended else None
-    place = session.clock.observe(evidence, session.lost)
-    if place.new_run:
-        end_run(call.engine.method, session, engine.notices)
+    """Find the call's run, step and branch, with all that is wanted from the device."""
+    call.bring()
+    if call.located:
+        return
+    session, engine, clock = call.session, call.engine, call.session.clock
+    ran = clock.step + 1 if clock.ended else None
+    clock.observe(call, session.lost)
+    call.located = True
+    if call.new_run:
+        end_run(engine, session)
         engine.ran = ran if ran is not None and (session.total is None or session.assumed) else engine.ran
-        session.start_run(None)
+        session.start_run()
         engine.drop_windows(session)
-    elif place.doubtful:
+    elif call.new_evaluation and clock.doubtful:
         session.drop()
-    elif place.new_batch:
-        session.drop(branch=place.branch.name)
-    if place.new_evaluation:
-        session.clock.sample = call.sample if call.sample is not None else session.clock.sample
+    elif call.new_batch:
+        session.drop(branch=call.branch.name)
+    if call.new_evaluation:
         session.shared = None
-    _set_length(call, place.new_run)
-    session.keep_only(call.expert.index)
-    if place.windowed and place.evaluation:
+    _set_length(call)
+    if session.expert != call.expert.index:  # what the one before has stored is of no more use
+        session.drop(expert=session.expert)
+        session.expert = call.expert.index
+    if clock.windowed and clock.evaluation:
         session.drop()
         engine.notices.say("windows", WINDOWS)
-    call.position = place
-    call.step = Step(place.step, call.time.high, session.total, place.evaluation)
+    call.step = Step(clock.step, call.time.high, session.total, clock.evaluation)
     call.decides = not engine.shared or session.shared is None
 
 
-def _set_length(call: Call, new_run: bool) -> None:
+def _set_length(call: Call) -> None:
     """How many steps the run has: told, else by the schedule that it follows, else as many as the run before."""
     engine, session = call.engine, call.session
     total = call.told.total or engine.steps or session.clock.length
-    assumed = total is None and (new_run or session.assumed or session.clock.strayed)
+    assumed = total is None and (call.new_run or session.assumed or session.clock.strayed)
     if assumed:
         total = session.total if session.assumed else engine.ran
         total = None if total is not None and session.clock.step >= total else total
@@ -66,7 +54,7 @@ def _set_length(call: Call, new_run: bool) -> None:
     if total != session.total:
         session.total = total
         session.gates.clear()  # a gate may have planned for another length
-    elif not new_run:
+    elif not call.new_run:
         return
     if total is None and engine.rule.skips and engine.method.needs_length:
         engine.notices.say("length", LENGTH.format(engine.method.name))
@@ -75,62 +63,11 @@ def _set_length(call: Call, new_run: bool) -> None:
         engine.notices.say("few steps", text)
 
 
-ADVICE = {
-    "first step": "Each step looked like the start of a run of its own: tell where calls belong, handle.at(run=...).",
-    "no anchors": "What an earlier step stored was gone each time: other batch sizes, shapes or requests in between.",
-    "window": WINDOWS,
-    "new conditioning": "What the blocks are conditioned on was another at each step.",
-    "warm-up": "The warm-up is as long as the run: lower warmup=.",
-    "error": "The error is over the threshold at each step: raise threshold=, or say computed_steps= instead.",
-    "error not finite": "The error is not a number: the model gives infinities, perhaps for want of range (float16).",
-    "nothing to compare with": "What the gate looks at had another shape each time.",
-    "blocks": "The order of its blocks is not understood: pass anatomy= with those to leave out.",
-}
-
-
-def end_run(method: Method, session: Session, notices: Notices) -> None:
+def end_run(engine: Engine, session: Session) -> None:
     """Say once why a run that could have skipped did not, or why there are nothing but beginnings of runs."""
-    steps = sum(session.reasons.values())
-    cut_short = session.total is not None and steps < session.total  # in its warm-up, perhaps
-    broken_off = 0 < steps < 4 and (cut_short or session.total is None)
+    steps, total = sum(session.reasons.values()), session.total
+    broken_off = 0 < steps < 4 and (total is None or steps < total)
     session.broken_off = session.broken_off + 1 if broken_off and not session.skipped else 0
-    if not innermost(method.gate).skips:
-        return
-    own = {r: n for r, n in session.reasons.items() if r in ADVICE}
-    said = f"{method.name!r} left out nothing in a run of {steps} steps"
-    if session.broken_off >= 4:
-        said = f"{method.name!r} left out nothing in {session.broken_off} runs of at most 3 steps"
-        own = {"first step": 0}
-    elif session.skipped or steps < 4 or not own or "no other branch" in session.reasons:  # which was said already
-        return
-    reason, count = max(own.items(), key=lambda item: item[1])
-    if (reason == "warm-up" and cut_short) or (reason == "nothing to compare with" and count <= 2):  # as must be
-        return
-    at = f"; the reason at {count} of them: {reason}" if count else ""
-    notices.say("nothing skipped", f"{said}{at}. {ADVICE[reason]}")
-
-
-def is_conditional(one: Branch, other: Branch) -> bool | None:
-    """Whether ``one`` is the conditional pass of the two; None where neither names nor silence tell.
-
-    The unconditional one is named so, or has zeros (no sound, no text) where the other has values.
-    """
-    for first, second, answer in ((one, other, True), (other, one, False)):
-        if str(first.label) in ("cond", "positive") or str(second.label) in ("uncond", "negative"):
-            return answer
-    silent = [_zeros(branch) for branch in (one, other)]
-    if bool(silent[0] - silent[1]) != bool(silent[1] - silent[0]):
-        return bool(silent[1] - silent[0])
-    return None
-
-
-def _zeros(branch: Branch) -> set[str]:
-    """Names of the arguments that are nothing but zeros."""
-    rows = branch.prints.rows if branch.prints is not None else None
-    if rows is None:
-        return set()
-    return {
-        name
-        for name, (row, forms) in branch.layout.items()
-        if all(not any(own) for own in rows[row : row + len(forms)])
-    }
+    said = why_nothing_was_left_out(session.reasons, total, session.skipped, session.broken_off)
+    if engine.rule.skips and said is not None:
+        engine.notices.say("nothing skipped", f"{engine.method.name!r} left out nothing in {said}")

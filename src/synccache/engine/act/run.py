@@ -3,139 +3,112 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
+from ...anatomies.ranks import agreed_cost, group_for
 from ...core.anatomy import tensors_in
+from ...core.fit import looks_inside
 from ...core.types import Action
 from ...trace import Record
 from ..engine import Engine, Expert
 from .begin import begin
-from .blocks import close_captures, run_block
-from .call import Call
-from .decide import decide, decides_before
+from .blocks import store
+from .call import Call, Run
+from .decide import decide
 from .locate import end_run, locate
-from .pacing import note_time
-from .parts import run_part
-from .passes import fill_pass, keep_pass
-from .values import keep_output, recall_output
-
-Run = Callable[..., Any]
+from .outputs import fill_pass, keep_output, keep_pass, recall_output
 
 
 def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
     """A call of a whole transformer."""
-    if engine.paused or engine.call is not None:
-        return run(*args, **kwargs)
     call = begin(engine, expert, args, kwargs)
     if call is None:
         return run(*args, **kwargs)
-    engine.call = call
+    engine.now.call = call
     try:
         output = _filled(call)
         if output is None:
             output = run(*args, **kwargs)
             if call.decision is None:  # fewer blocks ran than the gate wants to see
                 decide(call)
-            close_captures(call)
+            for capture in list(call.captures.values()):
+                store(call, capture)
             _keep(call, output)
         keep_pass(call, output)
         _finish(call)
     except BaseException:
-        engine.break_off(call.session.request)  # a run that broke off leaves nothing behind
+        engine.reset(call.session.request)  # a run that broke off leaves nothing behind
         raise
     finally:
-        engine.call = None
+        engine.now.call = None
         expert.structure.call_is_over()
     return output
 
 
-def block_act(engine: Engine, expert: Expert, index: int) -> Callable[[Run, tuple, dict[str, Any]], Any]:
-    """What is done when a block is called."""
-
-    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = engine.call
-        if call is None or call.expert is not expert:
-            return run(*args, **kwargs)
-        return run_block(call, index, run, args, kwargs)
-
-    return act
-
-
-def part_act(engine: Engine, expert: Expert, index: int, part: str) -> Callable[[Run, tuple, dict[str, Any]], Any]:
-    """What is done when a module inside a block is called."""
-
-    def act(run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
-        call = engine.call
-        if call is None or call.expert is not expert:
-            return run(*args, **kwargs)
-        return run_part(call, index, part, run, args, kwargs)
-
-    return act
-
-
 def _filled(call: Call) -> Any:
     """The output of a model that isn't run on this step; None where it has to run."""
-    expert = call.expert
-    if expert.guidance is not None and call.waits and not call.session.clock.complete:  # it may follow the leading one
-        call.bring()
+    expert, region = call.expert, call.expert.whole
+    if expert.guidance is not None and call.wanted and not call.session.clock.complete:  # it may follow the leading one
         locate(call)
     output = fill_pass(call)
-    if output is not None or not decides_before(call):
+    # Else the decision falls when the model's first block is called, or after the probe.
+    before = not looks_inside(call.engine.method) and (region is not None or not (expert.blocks or expert.parts))
+    if output is not None or not before:
         return output
-    decide(call)
-    output = fill_pass(call) if call.decision is not None and call.decision.fills else None
-    region = expert.whole
-    if output is not None or region is None or call.decision is None or not call.decision.fills:
-        return output
-    return recall_output(call, region, _latents(call)) if call.is_filled(region) else None
+    if not decide(call).fills:
+        return None
+    output = fill_pass(call)
+    if output is None and region is not None and call.is_filled(region):
+        output = recall_output(call, region)
+    return output
 
 
 def _keep(call: Call, output: Any) -> None:
     """Keep what a computed call returned, for its region and for a gate that watches it."""
-    region, place, decision = call.expert.whole, call.position, call.decision
-    assert place is not None and decision is not None and call.step is not None
-    if region is not None and not call.begun and not place.windowed:
-        keep_output(call, region, output, _latents(call))
-    watch = call.engine.measure.watches.get("output")
+    region, watch = call.expert.whole, call.engine.measure.watches.get("output")
+    if region is not None and not call.begun:
+        keep_output(call, region, output)
     first = next(iter(tensors_in(output)), None)
-    if watch is not None and call.decides and not decision.fills and not place.windowed and first is not None:
+    computed = call.decides and call.decision is not None and not call.decision.fills
+    if watch is not None and computed and first is not None and not call.session.clock.windowed:
         call.session.look_at((call.expert.index, call.key, "output"), first, watch, call.step, computed=True)
 
 
-def _latents(call: Call) -> dict[int, Any] | None:
-    region = call.expert.whole
-    if region is None or region.value != "residual":
-        return None
-    return dict(enumerate(call.latents.tensors))
-
-
 def _finish(call: Call) -> None:
-    engine, expert, session, place, decision = call.engine, call.expert, call.session, call.position, call.decision
-    assert decision is not None and place is not None and call.time is not None and call.step is not None
+    engine, expert, session, step, decision = call.engine, call.expert, call.session, call.step, call.decision
+    assert decision is not None
     structure = expert.structure
-    if not call.begun and not structure.settled and (structure.settle() | expert.cut()):
-        session.drop(expert=expert.index)
-        session.gates.clear()  # a gate may have planned for the regions that there were
+    if not call.begun and not structure.settled:
+        engine.recut(expert, void=structure.settle())
     known = structure.anatomy.observe is None
     if known and call.called and len(structure.anatomy.fixed) == len(structure.anatomy.blocks):
         engine.notices.say("fixed", "No block of this model can be left out: none returns the shape it was given.")
     only_guided = call.decides and decision.fills and expert.guidance is not None and not expert.filled
     action = Action.FILL if call.begun or only_guided else Action.COMPUTE
+    anchors, kept = engine.bytes
     record = Record(
-        run=place.run, step=place.step, evaluation=place.evaluation, branch=place.branch.name, decides=call.decides,
-        expert=expert.index, request=session.request, timestep=call.time.high, decision=action.value,
-        reason=decision.reason, error=decision.error, total=decision.total,
-        seconds=time.perf_counter() - call.started, bytes=engine.bytes, probe_bytes=engine.kept_bytes,
-        window=session.window,
+        run=session.clock.run, step=step.index, evaluation=step.evaluation, branch=call.branch.name,
+        decides=call.decides, expert=expert.index, request=session.request, window=session.window,
+        timestep=call.time.high, decision=action.value, reason=decision.reason, error=decision.error,
+        total=decision.total, seconds=time.perf_counter() - call.started, bytes=anchors, probe_bytes=kept,
     )  # fmt: skip
-    ends = session.total is not None and place.step >= session.total - 1 and session.clock.complete
-    note_time(call, action is Action.FILL, ends)
+    ends = session.total is not None and step.index >= session.total - 1 and session.clock.complete
+    _time(call, action is Action.FILL, step.index, ends)
     if ends:
-        end_run(engine.method, session, engine.notices)
+        end_run(engine, session)
         session.reasons.clear()
         session.free()
         if session.clock.latents is not None:
-            session.clock.latents.let_go()
+            session.clock.latents.tensors = []  # whether another call's are the same then shows by value only
     if engine.on_record is not None:
         engine.on_record(record)
+
+
+def _time(call: Call, skipped: bool, step: int, ends: bool) -> None:
+    """Time a call that is over, and let the pace know what a skipped step costs."""
+    engine, session, expert = call.engine, call.session, call.expert
+    engine.timing.stop(call.mark, (session.request, session.window), (session.clock.run, step), skipped, ends)
+    if engine.pace is not None and session.total is not None:
+        group = group_for(expert.structure.anatomy, expert.model, engine.group)
+        cost = agreed_cost(engine.timing.cost, group, ends, call.latents.tensors[0].device)
+        engine.notices.say("speed", engine.pace.learn(cost, session.total, ends))

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ...core.form import Form
 from ...core.sums import add_weighted
 from ...core.types import Context, Region, Stored
 from ..store.anchors import History
 from .call import Call
-from .tokens import video_tokens
 
 
-def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dtype, main: int | None) -> None:
-    """Keep ``value``, which may be shared with others unless it is a tensor of the caller's own (a sum).
+def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dtype, main: bool, own: bool) -> None:
+    """Keep ``value`` as the newest anchor of a region's stream; ``dtype`` is the model's own.
 
-    ``main``: the block whose main stream this is, so that it is known where the video tokens lie; None for others.
+    ``main``: it is laid out as the first block's main stream, so that it is known where the video tokens lie; ``own``:
+    nobody else holds it (a sum).
     """
-    engine, place, step = call.engine, call.position, call.step
-    assert place is not None and step is not None
+    engine, step = call.engine, call.step
     forecaster = region.forecaster or engine.method.forecaster
-    kept = engine.stored(value, dtype)
+    kept = value.to(device=engine.storage_device or value.device, dtype=engine.storage_dtype or dtype)
+    kept = kept.clone() if kept is value and not own else kept
     if engine.on_store is not None:
-        run = (call.session.request, place.run)
-        show = lambda: video_tokens(call, kept, main) if main is not None else (kept, None)  # noqa: E731
-        shown = Stored(region, stream, kept, step, place.branch.name, call.decides, run, main is not None, show)
+        run = (call.session.request, call.session.clock.run)
+        show = lambda: video_tokens(call, kept, region.first) if main else (kept, None)  # noqa: E731
+        shown = Stored(region, stream, kept, step, call.branch.name, call.decides, run, main, show)
         if not engine.on_store(shown):
             return
-    call.session.push(call.place(region), stream, forecaster.anchors, float(place.step), kept)
+    held = call.session.held.setdefault(call.place(region), {})
+    held.setdefault(stream, History(forecaster.anchors)).push(float(step.index), kept)
 
 
-def forecast(
-    call: Call, region: Region, history: History, value: Tensor, main: int | None, *, onto: bool = True
-) -> Tensor:
+def forecast(call: Call, region: Region, history: History, value: Tensor, main: bool, *, onto: bool = True) -> Tensor:
     """``value`` plus what the forecaster predicts from the anchors; where not ``onto`` it, the prediction alone, and
     ``value`` only says dtype and device."""
     forecaster = region.forecaster or call.engine.method.forecaster
-    assert call.step is not None
     split, key = forecaster.split, (id(forecaster), history.times)
     weights: Any = call.weights.get(key)
     if weights is None:
@@ -50,86 +46,30 @@ def forecast(
         weights = weights if split is not None else weights[0].tolist()
         if not forecaster.gram:
             call.weights[key] = weights
-    anchors = history.anchors
+    values = history.values
     if not onto:
-        newest = anchors[0].value
-        alone = split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
+        newest, alone = values[0], split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
         if alone and newest.dtype is value.dtype and newest.device == value.device:
             return newest.clone()
-        value = value.expand(anchors[0].value.shape)
-    values = [a.value for a in anchors]
+        value = value.expand(newest.shape)
     if split is None:
         return add_weighted(value, values, weights, onto)
     context = Context(call.step, call.seen)
-    if main is not None:
+    if main:
         anatomy = call.expert.structure.anatomy
         grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
-        mask, first = video_tokens(call, value, main)[1], anatomy.first_token(main, call.bound)
+        mask, first = video_tokens(call, value, region.first)[1], anatomy.first_token(region.first, call.bound)
         context = replace(context, mask=mask, grid=grid, offset=first, video=True)
     elif call.engine.mask.known:
         context = replace(context, mask=value.new_zeros(1, 0))  # nothing in this stream is the person's
     return split.add(value, values, weights, context, onto)
 
 
-# -- outputs, of modules and models ------------------------------------------------------------------------------
-
-
-def keep_output(call: Call, region: Region, output: Any, bases: Mapping[int, Tensor] | None = None) -> None:
-    """Keep the tensors of ``output``, less ``bases`` where such are given, as the region's newest anchors."""
-    form, tensors = Form.of(output)
-    why = None
-    if not tensors:
-        why = f"is a {type(output).__name__}, so it is computed. Ask for tensors."
-    elif bases is not None and [t.shape for t in tensors.values()] != [b.shape for b in bases.values()]:
-        why = (
-            "is of another shape than what it is compared with, so it is computed. Where the scope allows it, store "
-            "the output itself (residual=False)."
-        )
-    if why is not None:
-        call.engine.notices.say("outputs", f"What stands for {region.id} {why}")
-        return
-    call.expert.forms[region.id] = form
-    call.session.make_room(call.place(region))
-    for number, (position, tensor) in enumerate(tensors.items()):
-        value = tensor.detach() if bases is None else tensor.detach() - list(bases.values())[number]
-        own = bases is not None or call.engine.stored(value, tensor.dtype) is not value
-        main = region.first if region.part and is_main(call, tensor.shape) else None
-        keep(call, region, str(position), value if own else value.clone(), tensor.dtype, main)
-
-
-def recall_output(call: Call, region: Region, bases: Mapping[int, Tensor] | None = None) -> Any:
-    """The region's output as predicted from its anchors, on top of ``bases``; None where it has to be computed."""
-    held = anchors_in_form(call, region)
-    if held is None or (bases is not None and len(bases) != len(held)):
-        return None
-    form, values = call.expert.forms[region.id], {}
-    for number, (position, empty) in enumerate(form.tensors.items()):
-        history = held[str(position)]
-        shape = history.anchors[0].value.shape
-        base = None if bases is None else list(bases.values())[number]
-        if base is not None and base.shape != shape:
-            return None
-        like = empty if base is None else base.to(empty.dtype)
-        main = region.first if region.part and is_main(call, shape) else None
-        values[position] = forecast(call, region, history, like, main, onto=base is not None)
-    call.begun.add(region.id)
-    return form.filled(values)
-
-
-def anchors_in_form(call: Call, region: Region) -> dict[str, History] | None:
-    """The anchors of an output that can be filled in: one history for each tensor in it."""
-    form = call.expert.forms.get(region.id)
-    if form is None or call.position is None:
-        return None
-    held = call.session.anchors_of(call.expert.index, call.position.branch.name, region)
-    if len(held) != len(form.tensors):
-        return None
-    for position in form.tensors:
-        if str(position) not in held:
-            return None
-    return held
-
-
-def is_main(call: Call, shape: torch.Size) -> bool:
-    """Whether a module's output is laid out as the main stream of its block, and as no other stream of it."""
-    return call.shapes[:1] == [shape] and shape not in call.shapes[1:]
+def video_tokens(call: Call, stream: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
+    """The video tokens [B, V, D] of block ``index``'s main stream [B, S, D], and their mask weights [1 or B, V]."""
+    anatomy = call.expert.structure.anatomy
+    grid = anatomy.grid(call.bound) if anatomy.grid is not None else None
+    if grid is not None and stream.ndim == 3:
+        first = anatomy.first_token(index, call.bound)
+        stream = stream[:, first : first + grid[0] * grid[1] * grid[2]]
+    return stream, call.engine.mask.on(stream, grid, call.engine.notices)

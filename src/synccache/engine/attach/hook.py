@@ -14,20 +14,24 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...conflicts import refuse_compiled
 from ...core.anatomy import original_class
-from ...errors import Conflict
+from ..place.told import telling
 from .seat import Seat
 
 Act = Callable[[Callable[..., Any], tuple, dict[str, Any]], Any]  # (the module's own call, args, kwargs)
 
 
 class StandIn:
-    """An attribute in the place of a method of the module's class. Copies and pickles of the module go without it."""
+    """An attribute in the place of a method of the module's class. Copies and pickles of the module go without it.
+
+    ``client``: for whom it stands there.
+    """
 
     name = "_call_impl"
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, client: Any = None) -> None:
+        self.module, self.client = module, client
         self.before = module.__dict__.get(self.name)  # another's stand-in
         module.__dict__[self.name] = self
 
@@ -49,18 +53,19 @@ class StandIn:
 class Hook(StandIn):
     """Sends a module's calls to ``act``.
 
-    Args:
-        inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
+    The module may be compiled, before or after the hook is put on: then ``run`` is what was compiled, without the hook.
 
-    Attributes:
-        act: None once the hook is removed.
+    Args:
+        seat: where the module sits, so that it shows when another takes its place; None where that needn't.
+        inside: what the module is part of, ``"a block"``, or "" for a block and a whole model.
     """
 
-    def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
+    def __init__(self, module: nn.Module, act: Act | None, seat: Seat | None = None, inside: str = "") -> None:
         super().__init__(module)
-        self.act: Act | None = act
-        self.inside = inside
-        self._state = State(module)
+        self.act, self.seat, self.inside = act, seat, inside
+        self.compiled: Any = None
+        self._others = State(module), Compile(module, self)
+        self.adopt()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.act is None:  # another has called it since it was removed, or has put it back
@@ -72,71 +77,51 @@ class Hook(StandIn):
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own call."""
-        return self.own(*args, **kwargs)
-
-    def remove(self) -> None:
-        """Give the module back as it would be without the hook."""
-        self.act = None
-        self._state.remove()
-        super().remove()
-
-
-class InnerHook(Hook):
-    """A hook on a block or a module inside one, which may be compiled, before or after the hook was put on."""
-
-    def __init__(self, module: nn.Module, act: Act, inside: str = "") -> None:
-        super().__init__(module, act, inside)
-        self.compiled: Any = None
-        self._compile = Compile(module, self)
-        self.adopt()
-
-    def run(self, *args: Any, **kwargs: Any) -> Any:
-        if self.compiled is not None:
-            return self.compiled(*args, **kwargs)
-        return self.own(*args, **kwargs)
+        call = self.own if self.compiled is None else self.compiled
+        return call(*args, **kwargs)
 
     def adopt(self) -> None:
         """Take over what ``module.compile()``, or its undoing, has left: where that stands, the hook isn't called."""
         if "_compiled_call_impl" in self.module.__dict__:
             self.compiled = self.module.__dict__.pop("_compiled_call_impl")
 
-    def is_lost(self, seat: Seat | None) -> bool:
-        """Whether another module has its module's ``seat``, or another stand-in has its place, or has taken it off.
+    def there(self) -> nn.Module:
+        """The module that sits where its own did."""
+        now = self.seat.now() if self.seat is not None else None
+        return self.module if now is None else now
+
+    def is_lost(self) -> bool:
+        """Whether another module has its module's seat, or another stand-in has its place, or has taken it off.
 
         What these add would come after the hook, and not be seen as the module's own.
         """
-        there = seat.now() if seat is not None else None
-        return (there is not None and there is not self.module) or self.module.__dict__.get(self.name) is not self
+        return self.there() is not self.module or self.module.__dict__.get(self.name) is not self
 
     def remove(self) -> None:
+        """Give the module back as it would be without the hook."""
         self.adopt()
-        self._compile.remove()
+        self.act = None  # so that nothing is held by whoever may still hold this
+        for other in self._others:
+            other.remove()
         super().remove()
         if self.compiled is not None:
             self.module._compiled_call_impl = self.compiled
 
 
 class Compile(StandIn):
-    """``module.compile()``: compiles the module's call as it is without the hook."""
+    """``module.compile()``: compiles the module's call as it is without the hook, its ``client``."""
 
     name = "compile"
 
-    def __init__(self, module: nn.Module, hook: InnerHook) -> None:
-        super().__init__(module)
-        self.hook = hook
-
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         there = self.module.__dict__
-        standing = there.pop(Hook.name)
-        if standing is not self.hook:
-            there[Hook.name] = standing
-        elif self.hook.before is not None:
-            there[Hook.name] = self.hook.before
+        standing = there[Hook.name]
+        StandIn.remove(self.client)
         try:
             self.own(*args, **kwargs)
         finally:
             there[Hook.name] = standing
-        self.hook.adopt()
+        self.client.adopt()
 
 
 class State(StandIn):
@@ -150,8 +135,8 @@ class State(StandIn):
         if not isinstance(state, dict):
             return state
         state = dict(state)
-        for name, value in [item for item in state.items() if isinstance(item[1], StandIn)]:
-            del state[name]
+        for name in [name for name, value in state.items() if isinstance(value, StandIn)]:
+            value = state.pop(name)
             while isinstance(value, StandIn):
                 value = value.before
             if value is not None:
@@ -160,17 +145,14 @@ class State(StandIn):
 
 
 class ContextHook(StandIn):
-    """Hears what diffusers' ``cache_context`` tells of a call: ``tell(name, fields)`` gives a context manager."""
+    """Hears what diffusers' ``cache_context`` tells of a call, for an engine, its ``client``."""
 
     name = "cache_context"
 
-    def __init__(self, module: nn.Module, tell: Callable[[str, dict[str, Any]], Any]) -> None:
-        super().__init__(module)
-        self.tell = tell
-
     @contextmanager
     def __call__(self, name: str, **fields: Any) -> Any:
-        with self.own(name, **fields), self.tell(name, fields):
+        step, total, run = (fields.get(field) for field in ("step_index", "num_inference_steps", "run"))
+        with self.own(name, **fields), telling(self.client, branch=name, step=step, total=total, run=run):
             yield
 
 
@@ -181,21 +163,3 @@ def bring_weights(module: nn.Module) -> None:
     group = getattr(hook, "group", None)
     if group is not None and group.onload_leader is not module:
         group.onload_()
-
-
-def refuse_compiled(name: str, inside: str) -> None:
-    """Traced through, a decision would be frozen into the graph, or compiled anew on every step.
-
-    Raises:
-        Conflict: always.
-    """
-    if inside:
-        raise Conflict(
-            f"synccache is attached to the {name} inside {inside} that was compiled, and a compiled graph can't leave "
-            "a part of itself out. Choose a method that leaves out whole blocks, or don't compile them."
-        )
-    raise Conflict(
-        f"synccache is attached to this {name}, which is part of something larger that was compiled, and a compiled "
-        "graph can't leave blocks out. Compile the repeated blocks in place instead: model.compile_repeated_blocks(), "
-        "or block.compile() for each."
-    )

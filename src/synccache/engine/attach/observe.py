@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ...core.anatomy import Anatomy, Visit, bind, original_class
-from .hook import InnerHook
+from .hook import Hook
 
 
 def observed(anatomy: Anatomy, run: Callable[[], Any]) -> tuple[Any, Anatomy]:
@@ -35,7 +35,7 @@ def observed(anatomy: Anatomy, run: Callable[[], Any]) -> tuple[Any, Anatomy]:
 
     with ExitStack() as stack:
         for module in anatomy.candidates:
-            stack.callback(InnerHook(module, seeing(module)).remove)
+            stack.callback(Hook(module, seeing(module)).remove)
         output = run()
     assert anatomy.observe is not None
     try:

@@ -22,11 +22,6 @@ class Seat:
         holder = self.holder if above is None else above
         return holder._modules.get(self.name)
 
-    def holds(self, module: nn.Module) -> bool:
-        """Whether the module that is there has this one in it."""
-        now = self.now()
-        return now is not None and any(inner is module for inner in now.modules())
-
 
 def seats_in(model: nn.Module) -> dict[int, Seat]:
     """The seat of every module inside ``model``, by the module's id."""

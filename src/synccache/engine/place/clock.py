@@ -3,104 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 
 from torch import Tensor
 
 from .branch import Branch
-from .conditioning import Conditioning, Mark, Prints
+from .conditioning import Mark, Prints
+from .evidence import Evidence
 from .latents import FAR, FAR_ON_SCHEDULE, Latents, Likeness
-from .schedule import Entry, Schedule, Time
-from .told import NOTHING, SAME, Told
+from .schedule import UNKNOWN, Entry, Schedule, Time
+from .told import SAME
 
 EMPTIER = 0.02  # by so much of their latents two passes differ
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What one call shows.
-
-    Attributes:
-        time: the timesteps that it carries.
-        latents, conditioning, prints: its arguments; ``prints`` is None where identity settles which branch it is.
-        likeness: of its latent to that of the step so far; None where there is none, or it needn't be known.
-        told, label: what the caller tells, and the branch's name by that or by the model's own options.
-        schedule: of the pipeline's scheduler at present, if there is one.
-    """
-
-    time: Time
-    latents: Latents
-    conditioning: Conditioning
-    prints: Prints | None = None
-    likeness: Likeness | None = None
-    told: Told = NOTHING
-    label: Hashable = None
-    schedule: Schedule | None = None
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a call stands.
-
-    Attributes:
-        run, step, evaluation: counted from 0; ``evaluation`` is 1 for the second call of a Heun step.
-        branch: its guidance branch.
-        new_run, new_evaluation: this call is the first of its run; of its step or evaluation.
-        new_batch: the branch was called with another batch size before.
-        changed: names of the branch's arguments that have other values than on its call before, where they haven't so
-            at every call.
-        windowed: the run has calls at one timestep with latents of their own that nobody told apart.
-        doubtful: the latent is hardly that of the step before, so nothing that was stored may be used.
-    """
-
-    run: int
-    step: int
-    evaluation: int
-    branch: Branch
-    new_run: bool
-    new_evaluation: bool
-    new_batch: bool
-    changed: frozenset[str]
-    windowed: bool
-    doubtful: bool
 
 
 class Clock:
     """Finds a call's place in its run.
 
-    What is told is believed. Else a schedule whose timesteps are the ones that arrive says which step it is. Else a
-    timestep that moves on is the next step, and one that turns back, another shape, or a latent that can't come from
-    the step before begins a new run. The same timestep again is another pass of the step if the latent is the same, or
-    its conditioning new; another evaluation if the latent has moved on a little; and else a window of its own, of which
-    nobody has told.
+    What is told is believed. Else a schedule whose timesteps are the ones that arrive says which step it is. Else the
+    calls themselves do, by their timesteps, latents and conditioning: docs/engine.md says how.
 
     Attributes:
-        step, evaluation: of the latest call.
+        run, step, evaluation: of the latest call, counted from 0; ``evaluation`` is 1 for the second of a Heun step.
+        read: the tensors whose timesteps were read last, and these.
         sample: of the step's latent, to compare with.
         stride: how far the timestep moved last; ``highest``: at the run's start.
         steady: whether the latent has never moved further than the timestep, as it does where noise is added; None
-            where it hasn't moved yet. ``doubtful``: this step is told from a run of its own by too little.
+            where it hasn't moved yet. ``doubtful``: the latent is hardly that of the step before, so nothing that was
+            stored may be used.
+        heard: schedules that the run has begun with, or that have told nothing since.
         entry: where the run stands in the schedule; None where that doesn't tell. ``length``: of the run, by it;
             ``strayed``: it was on a schedule whose timesteps have ceased to be the ones that arrive.
+        windowed: the run has calls at one timestep with latents of their own that nobody told apart.
         called: branches that were called at this evaluation, ``leader`` first; ``expected``: at the one before.
     """
 
     def __init__(self) -> None:
         self.run = -1
         self.told_run: Hashable = None
+        self.read: tuple[list[Mark], Time] = ([], UNKNOWN)
         self.forget()
 
     def forget(self) -> None:
         """The next call starts a new run."""
         self.step, self.evaluation, self.direction = -1, 0, 0
-        self.time: Time | None = None
+        self.time = UNKNOWN
         self.stride = self.highest = 0.0
         self.steady: bool | None = None
         self.doubtful = False
         self.latents: Latents | None = None
         self.sample: Tensor | None = None
-        self.schedule: Schedule | None = None
-        self.ignored: Schedule | None = None
+        self.heard: list[Schedule] = []
         self.entry: Entry | None = None
         self.length: int | None = None
         self.strayed = False
@@ -110,8 +62,8 @@ class Clock:
         self.expected = 0
         self.windowed = False
 
-    def observe(self, e: Evidence, gone: Callable[[Mark], None]) -> Position:
-        """Take in one call; ``gone`` is told of conditioning that nobody holds any more."""
+    def observe(self, e: Evidence, gone: Callable[[Mark], None]) -> None:
+        """Take in one call and tell it where it belongs; ``gone`` hears of conditioning that nobody holds any more."""
         told, new_run = e.told, self._starts_run(e)
         if new_run:
             self.forget()
@@ -122,33 +74,28 @@ class Clock:
         elif kind != "pass":
             self.evaluation += 1
             self.windowed = self.windowed or kind == "window"
-            if self.entry is not None:
-                following = self.entry.next(e.time)
-                self.entry = following if following is not None and following.evaluates else self.entry
+            following = None if self.entry is None else self.entry.next(e.time)
+            if following is not None and following.evaluates:
+                self.entry = following
         if told.run not in (None, SAME):
             self.told_run = told.run
         first = kind != "pass"
         if first:
             self.expected = len(self.called) if kind == "step" else self.expected
             self.called, self.time, self.latents = [], e.time, e.latents
+            self.sample = e.sample if e.sample is not None else self.sample
         if e.likeness is not None and self.leader is not None:
             self.leader.empty = e.likeness.empty[1]
         branch = self._branch(e)
         self.leader = branch if first else self.leader
-        new_batch = branch.batch != e.latents.batch
-        branch.batch = e.latents.batch
         self.called.append(branch)
-        changed = branch.take(e.conditioning, e.prints, gone)
-        return Position(
-            self.run, self.step, self.evaluation, branch, new_run, first, new_batch, changed, self.windowed,
-            first and self.doubtful,
-        )  # fmt: skip
-
-    # -- run and step --------------------------------------------------------------------------------------------
+        e.branch, e.new_run, e.new_evaluation = branch, new_run, first
+        e.new_batch, branch.batch = branch.batch != e.latents.batch, e.latents.batch
+        e.changed = branch.take(e.conditioning, e.prints, gone)
 
     def _starts_run(self, e: Evidence) -> bool:
         told = e.told
-        if self.time is None or self.latents is None:
+        if self.latents is None:
             return True
         if told.run is not None:
             return told.run is not SAME and told.run != self.told_run
@@ -156,11 +103,11 @@ class Clock:
             return told.step < self.step
         if e.latents.shape != self.latents.shape:
             return True
-        if e.schedule is not None and e.schedule not in (self.schedule, self.ignored):
+        if e.schedule is not None and e.schedule not in self.heard:
             if e.schedule.start(e.time) is not None:
                 return True
-            self.ignored = e.schedule
-        if e.time.same_as(self.time):
+            self.heard.append(e.schedule)
+        if e.time == self.time:
             return False
         other = None if self.windowed else e.likeness  # of windows, each one looks like another picture
         if self.entry is not None and self.entry.next(e.time) is not None:
@@ -170,23 +117,21 @@ class Clock:
 
     def _leaps(self, e: Evidence) -> bool:
         """Whether the latent has moved further than the timestep."""
-        assert self.time is not None
         scale = 1 if max(e.time.high, self.time.high) <= 1 else 1000
         if e.likeness is None or self.windowed or e.time.high != e.time.low or 1 < self.highest < 100:
             return False  # nothing to compare with, or not known how far the timestep has moved
-        way = self.stride if e.time.same_as(self.time) else abs(e.time.high - self.time.high)
+        way = self.stride if e.time == self.time else abs(e.time.high - self.time.high)
         return e.likeness.leaps(way / scale)
 
     def _move(self, e: Evidence, new_run: bool) -> None:
         """The call is the first of another step."""
         self.evaluation = 0
         if new_run:
-            self.schedule = e.schedule
+            self.heard = [] if e.schedule is None else [e.schedule]
             self.entry = None if e.schedule is None else e.schedule.start(e.time)
             self.length = None if self.entry is None else self.entry.schedule.length(self.entry)
             self.highest = e.time.high
         else:
-            assert self.time is not None
             leaps = self._leaps(e)
             self.doubtful = leaps and self.steady is None
             if e.likeness is not None and not e.likeness.same:
@@ -204,8 +149,7 @@ class Clock:
 
     def _kind(self, e: Evidence) -> str:
         """What a call is that isn't told to be of another step, nor of another run."""
-        assert self.time is not None
-        if e.told.step is None and not e.time.same_as(self.time):
+        if e.told.step is None and e.time != self.time:
             return "step"
         if e.label is not None and all(b.label != e.label for b in self.called):
             return "pass"
@@ -214,8 +158,8 @@ class Clock:
             return "pass"
         if like.far():
             return "window"
-        known = any(b.likeness(e.conditioning, e.prints)[0] for b in self.called)
-        if e.label is None and e.conditioning.layout and not known:
+        known = any(b.likeness(e.conditioning, e.prints) for b in self.called)
+        if e.label is None and e.conditioning.compared and not known:
             return "pass"
         if e.told.step is not None:
             return "evaluation"
@@ -229,8 +173,6 @@ class Clock:
             return "window"
         return "evaluation" if following.evaluates else "step"
 
-    # -- branch --------------------------------------------------------------------------------------------------
-
     def _branch(self, e: Evidence) -> Branch:
         free = [b for b in self.branches if b not in self.called]
         if e.label is not None:
@@ -241,15 +183,11 @@ class Clock:
             empty = e.likeness.empty[0] if e.likeness is not None else None
             empty = self.leader.empty if empty is None and self.leader is not None else empty
             fits = [b for b in self.branches if b.empty is None or empty is None or abs(b.empty - empty) < EMPTIER]
-            alike = [(b, *b.likeness(e.conditioning, e.prints)) for b in fits]
-            exact = [(score, -i, b) for i, (b, equal, score) in enumerate(alike) if equal]
-            if exact:  # then another's place isn't taken
-                found = max([e for e in exact if e[2] in free], default=(0, 0, None))[2]
-            else:  # something has changed: what is the same in another branch would mislead, the order doesn't
-                found = next((b for b in fits if b in free), None)
+            alike = {b: score for b in fits if (score := b.likeness(e.conditioning, e.prints))}
+            # Where none is alike, something has changed: what is the same in another would mislead, the order doesn't.
+            found = max((b for b in alike or fits if b in free), key=lambda b: alike.get(b, 0), default=None)
         if found is None:
-            prints = e.prints or Prints(e.conditioning.compared)
-            found = Branch(label, e.latents.batch, again, prints=prints, layout=e.conditioning.layout)
+            found = Branch(label, again, e.latents.batch, e.prints or Prints(e.conditioning.compared))
             self.branches.append(found)
         found.empty = e.likeness.empty[0] if e.likeness is not None else found.empty
         return found
@@ -257,7 +195,7 @@ class Clock:
     @property
     def ended(self) -> bool:
         """Whether the run seems to have come to its end: one more stride would lead beyond the last timestep."""
-        if self.time is None or self.step < 1 or not self.direction:
+        if self.step < 1 or not self.direction:
             return False
         left = self.time.high if self.direction < 0 else (1 if self.time.high <= 1 else 1000) - self.time.high
         return left <= 1.5 * self.stride

@@ -25,12 +25,11 @@ PROMPT = re.compile(r"encoder_hidden|text|prompt|caption|cap_feats|pooled")  # n
 class Mark:
     """Tells a tensor again: by identity, and by whether it was written to since."""
 
-    __slots__ = ("age", "form", "reference", "version")
+    __slots__ = ("age", "reference", "version")
 
     def __init__(self, tensor: Tensor, gone: Callable[[Mark], None] | None = None) -> None:
         self.age = 0
         self.version = version(tensor)
-        self.form = (tuple(tensor.shape), tensor.dtype)
         self.reference = weakref.ref(tensor, None if gone is None else lambda _: gone(self))
 
     def is_of(self, tensor: Tensor) -> bool:
@@ -41,47 +40,23 @@ class Conditioning:
     """The arguments of one call by name: their tensors, and plain values (numbers, flags, words).
 
     Attributes:
+        compared: the tensors that are compared by value.
         numbers: names of those that are a number, or one for each sample: they may move with the timestep, all but
             whole numbers (frames a second) and the guidance scale that a model is told.
     """
 
     def __init__(self, arguments: Mapping[str, Any], leave_out: Collection[str], samples: int = 1) -> None:
-        self.tensors: dict[str, list[Tensor]] = {}
-        self.plain: dict[str, Any] = {}
-        self.numbers: set[str] = set()
-        for name, value in arguments.items():
-            if name in leave_out or value is None:
-                continue
-            if isinstance(value, Tensor):
-                self.tensors[name] = [value]
-                amount = value.is_floating_point() and "guidance" not in name
-                if amount and value.ndim < 2 and value.numel() <= samples:
-                    self.numbers.add(name)
-            elif isinstance(value, bool | int | float | str):
-                self.plain[name] = value
-                if isinstance(value, int | float) and not isinstance(value, bool) and "guidance" not in name:
-                    self.numbers.add(name)
-            else:
-                found, plain = tensors_in(value), _plain_in(value)
-                if found:
-                    self.tensors[name] = found
-                if plain:
-                    self.plain[name] = plain
+        given = {name: value for name, value in arguments.items() if name not in leave_out and value is not None}
+        self.tensors = {name: found for name, value in given.items() if (found := tensors_in(value))}
+        self.plain = {name: plain for name, value in given.items() if (plain := _plain_in(value))}
+        self.numbers = {n for n, value in given.items() if "guidance" not in n and _is_number(value, samples)}
+        self.compared = {name: tensors for name, tensors in self.tensors.items() if len(tensors) <= MOST}
 
-    @property
-    def compared(self) -> list[Tensor]:
-        """The tensors of which ``prints`` are made, argument by argument."""
-        return [t for tensors in self.tensors.values() if len(tensors) <= MOST for t in tensors]
 
-    @property
-    def layout(self) -> dict[str, tuple[int, list[Any]]]:
-        """By argument: the row of its first print, and what its tensors look like."""
-        found, row = {}, 0
-        for name, tensors in self.tensors.items():
-            if len(tensors) <= MOST:
-                found[name] = row, [(tuple(t.shape), t.dtype) for t in tensors]
-                row += len(tensors)
-        return found
+def _is_number(value: Any, samples: int) -> bool:
+    if isinstance(value, Tensor):
+        return value.is_floating_point() and value.ndim < 2 and value.numel() <= samples
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _plain_in(value: Any) -> tuple[Any, ...]:
@@ -96,19 +71,31 @@ def _plain_in(value: Any) -> tuple[Any, ...]:
 
 
 class Prints:
-    """A few numbers of each of some tensors. They stay on the device until somebody has to read them."""
+    """A few numbers of each of some tensors, by argument. They stay on the device until somebody has to read them.
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.rows: list[tuple[float, ...]] | None = None if tensors else []
-        self.unread: Tensor | None = None
-        if tensors:
-            found = [_print(t) for t in tensors]
-            self.unread = torch.cat([f.to(found[0].device, found[0].dtype) for f in found])
+    Attributes:
+        forms: shape and dtype of each tensor.
+        values: by argument, a row of numbers for each tensor; None while ``unread`` holds them on the device.
+    """
+
+    def __init__(self, tensors: Mapping[str, Sequence[Tensor]]) -> None:
+        self.forms = {name: [(tuple(t.shape), t.dtype) for t in found] for name, found in tensors.items()}
+        rows = [_print(t) for found in tensors.values() for t in found]
+        self.unread = torch.cat([row.to(rows[0].device, rows[0].dtype) for row in rows]) if rows else None
+        self.values: dict[str, list[tuple[float, ...]]] | None = None if rows else {}
 
     def arrive(self, values: Sequence[float]) -> None:
         """Their values have come to the host."""
-        self.rows = [tuple(values[i : i + WIDTH]) for i in range(0, len(values), WIDTH)]
+        rows = iter([tuple(values[i : i + WIDTH]) for i in range(0, len(values), WIDTH)])
+        self.values = {name: [next(rows) for _ in forms] for name, forms in self.forms.items()}
         self.unread = None
+
+    def equal(self, other: Prints | None) -> set[str]:
+        """Names of the arguments that have the same values in another call; none while these aren't known."""
+        if other is None or self.values is None or other.values is None:
+            return set()
+        alike = self.forms.keys() & other.forms.keys()
+        return {n for n in alike if self.forms[n] == other.forms[n] and self.values[n] == other.values[n]}
 
 
 def _print(tensor: Tensor) -> Tensor:

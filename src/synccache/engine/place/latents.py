@@ -69,10 +69,6 @@ class Latents:
         self.shape: Hashable = tuple(first.shape[1:] if first.ndim > 2 and not self.listed else first.shape)
         self.batch = len(self.tensors) if self.listed else first.shape[0]
 
-    def let_go(self) -> None:
-        """Keep no tensor alive any more; whether another call's are the same then shows by value only."""
-        self.tensors = []
-
     def is_seen(self, before: Latents) -> bool:
         """Whether it is the very same data, as far as that shows without reading it."""
         pairs = list(zip(self.tensors, before.tensors, strict=False))

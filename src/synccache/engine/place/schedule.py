@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 # The transformer may get the scheduler's timesteps scaled to 0..1, or counted from the other end.
-_SCALES: tuple[Callable[[float], float], ...] = (
-    lambda t: t,
-    lambda t: t / 1000,
-    lambda t: 1 - t / 1000,
-    lambda t: 1 - t,
-)
+_SCALES = (lambda t: t, lambda t: t / 1000, lambda t: 1 - t / 1000, lambda t: 1 - t)
 
 
 @dataclass(frozen=True)
@@ -22,10 +18,7 @@ class Time:
     high: float
     mean: float
     low: float
-    rounding: float = 0.0
-
-    def same_as(self, other: Time) -> bool:
-        return (self.high, self.mean, self.low) == (other.high, other.mean, other.low)
+    rounding: float = field(default=0.0, compare=False)
 
     def after(self, other: Time) -> int:
         """1 where it is higher than ``other``, -1 where lower, 0 where neither; rows that never move don't count."""
@@ -33,11 +26,11 @@ class Time:
         return (difference > 0) - (difference < 0)
 
 
+UNKNOWN = Time(math.nan, math.nan, math.nan)  # while the numbers are on the device
+
+
 class Schedule:
     """The timesteps of a scheduler.
-
-    A run is at an ``entry`` of it: an index into its timesteps, how these are scaled, and whether a call's highest or
-    lowest timestep is the one that counts.
 
     Args:
         timesteps: in the order in which they are sampled.
@@ -46,56 +39,52 @@ class Schedule:
 
     def __init__(self, timesteps: list[float], order: int = 1) -> None:
         self.timesteps = timesteps
-        twice = [order > 1 and i > 0 and t == timesteps[i - 1] for i, t in enumerate(timesteps)]
-        self.evaluates = twice
-        self.total = len(timesteps) - sum(twice)
+        self.evaluates = [order > 1 and i > 0 and t == timesteps[i - 1] for i, t in enumerate(timesteps)]
 
     def start(self, time: Time) -> Entry | None:
         """Where a run stands that begins at ``time``: at or near the schedule's start."""
         found = []
         for scale in _SCALES:
-            scaled = [scale(t) for t in self.timesteps]
             for high in (True, False) if time.high != time.low else (True,):
-                own = time.high if high else time.low
-                near = min(range(len(scaled)), key=lambda i: abs(scaled[i] - own), default=None)
-                if near is not None and _is_near(scaled[near], own, scaled, time.rounding):
-                    found.append(Entry(self, near, scale, high))
+                entries = [Entry(self, index, scale, high) for index in range(len(self.timesteps))]
+                nearest = min(entries, key=lambda entry: entry.distance(time), default=None)
+                if nearest is not None and nearest.is_at(time):
+                    found.append(nearest)
         return min(found, key=lambda entry: entry.index, default=None)
 
     def length(self, entry: Entry) -> int:
         """Number of steps of a run that begins at ``entry``."""
-        return self.total - sum(not twice for twice in self.evaluates[: entry.index])
+        return sum(not twice for twice in self.evaluates[entry.index :])
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A place in a schedule."""
+    """A run's place in a schedule: an index into its timesteps, how these are scaled, and whether a call's highest or
+    lowest timestep is the one that counts."""
 
     schedule: Schedule
     index: int
     scale: Callable[[float], float]
     high: bool
 
+    def distance(self, time: Time) -> float:
+        return abs(self.scale(self.schedule.timesteps[self.index]) - (time.high if self.high else time.low))
+
+    def is_at(self, time: Time) -> bool:
+        """Whether it is ``time`` that its timestep says, but for rounding."""
+        ends = (self.schedule.timesteps[0], self.schedule.timesteps[-1])
+        tolerance = min(1e-3 * max(abs(self.scale(end)) for end in ends), 0.5)
+        return self.distance(time) <= max(tolerance, time.rounding * abs(time.high if self.high else time.low))
+
     def next(self, time: Time) -> Entry | None:
         """The entry after this one, if that is what ``time`` says; None otherwise."""
-        index, timesteps = self.index + 1, self.schedule.timesteps
-        if index >= len(timesteps):
-            return None
-        scaled, own = self.scale(timesteps[index]), time.high if self.high else time.low
-        ends = (self.scale(timesteps[0]), self.scale(timesteps[-1]))
-        return (
-            Entry(self.schedule, index, self.scale, self.high) if _is_near(scaled, own, ends, time.rounding) else None
-        )
+        following = replace(self, index=self.index + 1)
+        return following if following.index < len(self.schedule.timesteps) and following.is_at(time) else None
 
     @property
     def evaluates(self) -> bool:
         """Whether it is a second evaluation of the step before it."""
         return self.schedule.evaluates[self.index]
-
-
-def _is_near(scaled: float, own: float, all_of_them: Any, rounding: float) -> bool:
-    tolerance = min(1e-3 * max(map(abs, all_of_them), default=1.0), 0.5)
-    return abs(scaled - own) <= max(tolerance, rounding * abs(own))
 
 
 def timesteps_of(pipeline: Any) -> Any:

@@ -6,26 +6,18 @@ from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from ...errors import InputError
 
 SAME = object()  # as ``run``: the run of the call before, whatever speaks against it
-_TOLD: ContextVar[Mapping[int, Told]] = ContextVar("synccache_told")
+_TOLD: ContextVar[Mapping[int, Told]] = ContextVar("synccache_told", default=MappingProxyType({}))
 
 
 @dataclass(frozen=True)
 class Told:
-    """What is told of the calls inside a ``with handle.at(...)``; None: nothing.
-
-    Attributes:
-        step: index of the denoising step, from 0.
-        total: number of steps of the run.
-        branch: name of the guidance branch.
-        window: which piece of a longer video, or tile of a larger picture: each has a state of its own.
-        run: another value than before starts a new run, the same one goes on with it.
-        request: whose generation it is: each has a state of its own.
-    """
+    """What is told of the calls inside a ``with handle.at(...)``, whose arguments these are; None: nothing."""
 
     step: int | None = None
     total: int | None = None
@@ -40,8 +32,7 @@ NOTHING = Told()
 
 def told_to(listener: Any) -> Told:
     """What is told at present to ``listener``, an engine."""
-    told = _TOLD.get(None)
-    return NOTHING if told is None else told.get(id(listener), NOTHING)
+    return _TOLD.get().get(id(listener), NOTHING)
 
 
 @contextmanager
@@ -56,8 +47,7 @@ def telling(listener: Any, **given: Any) -> Iterator[None]:
         value = known.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
             raise InputError(f"{name}={value!r} is no {name} of a run. Give a whole number of at least {least}.")
-    told = _TOLD.get({})
-    token = _TOLD.set({**told, id(listener): replace(told.get(id(listener), NOTHING), **known)})
+    token = _TOLD.set({**_TOLD.get(), id(listener): replace(told_to(listener), **known)})
     try:
         yield
     finally:

@@ -1,8 +1,6 @@
-"""Anchors: what was stored on computed steps, and the sum that predicts from them."""
+"""Anchors: what was stored on computed steps."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,37 +8,23 @@ from torch import Tensor
 from ...core.sums import PIECE
 
 
-@dataclass(frozen=True)
-class Anchor:
-    """A stored value [B, S, D] and the step that it was computed on."""
-
-    time: float
-    value: Tensor
-
-    @property
-    def bytes(self) -> int:
-        return self.value.numel() * self.value.element_size()
-
-
 class History:
     """The newest few anchors of one (request, expert, branch, region, stream), newest first.
 
     Attributes:
-        times: of the anchors.
-        bytes: that they hold.
+        values: the anchors, each [B, S, D]; ``times``: the steps that they were computed on.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        self.anchors: list[Anchor] = []
+        self.values: list[Tensor] = []
         self.times: tuple[float, ...] = ()
-        self.bytes = 0
         self._products: dict[tuple[float, float], float] = {}
 
     def make_room(self) -> None:
         """Drop what the next anchor will push out, before that one is built: the bound holds at every moment."""
-        if len(self.anchors) >= self.capacity:
-            self._hold(self.anchors[: max(0, self.capacity - 1)])
+        kept = max(0, self.capacity - 1)
+        self.values, self.times = self.values[:kept], self.times[:kept]
 
     def push(self, time: float, value: Tensor) -> None:
         """Take in a value that nobody else writes to. A second one for the same step (Heun) replaces the first.
@@ -48,28 +32,20 @@ class History:
         Anchors of another shape, from before the number of tokens or samples changed, are dropped.
         """
         if self.times[:1] == (time,):
-            self.anchors.pop(0)
-            self._products = {}
-        kept = self.anchors[: self.capacity - 1]
-        self._hold([Anchor(time, value), *(a for a in kept if a.value.shape == value.shape)])
-
-    def _hold(self, anchors: list[Anchor]) -> None:
-        self.anchors = anchors
-        self.times = tuple([a.time for a in anchors])
-        self.bytes = sum([a.bytes for a in anchors])
-
-    def newest(self, shape: torch.Size) -> tuple[Tensor, ...]:
-        """The values that have this shape."""
-        return tuple(a.value for a in self.anchors if a.value.shape == shape)
+            self.values, self.times, self._products = self.values[1:], self.times[1:], {}
+        self.make_room()
+        kept = [(t, v) for t, v in zip(self.times, self.values, strict=True) if v.shape == value.shape]
+        self.times, self.values = (time, *[t for t, _ in kept]), [value, *[v for _, v in kept]]
 
     def gram(self) -> Tensor:
         """[J, J] float64 on the host: inner products of the anchors, those of new ones brought over together."""
-        pairs = [(a, b) for i, a in enumerate(self.anchors) for b in self.anchors[i:]]
-        new = [(a, b) for a, b in pairs if (a.time, b.time) not in self._products]
+        anchors = list(zip(self.times, self.values, strict=True))
+        pairs = {(t, u): (a, b) for i, (t, a) in enumerate(anchors) for u, b in anchors[i:]}
+        new = [pair for pair in pairs if pair not in self._products]
         if new:
-            values = torch.stack([_inner(a.value, b.value) for a, b in new]).tolist()
-            known = self._products | {(a.time, b.time): v for (a, b), v in zip(new, values, strict=True)}
-            self._products = {(a.time, b.time): known[a.time, b.time] for a, b in pairs}
+            values = torch.stack([_inner(*pairs[pair]) for pair in new]).tolist()
+            known = self._products | dict(zip(new, values, strict=True))
+            self._products = {pair: known[pair] for pair in pairs}
         order = sorted(self.times, reverse=True)
         rows = [[self._products[max(a, b), min(a, b)] for b in order] for a in order]
         return torch.tensor(rows, dtype=torch.float64)

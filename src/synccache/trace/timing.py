@@ -50,25 +50,24 @@ class Timing:
 
     def start(self, device: torch.device) -> Any:
         """A mark of this moment, to be given to ``stop``."""
-        if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(device))
-        return event
+        return device, _moment(device)
 
-    def stop(self, start: Any, device: torch.device, whose: Hashable, step: Hashable, skipped: bool) -> None:
+    def stop(self, mark: Any, whose: Hashable, step: Hashable, skipped: bool, ends: bool = False) -> None:
         """A call is over.
 
         Args:
-            start: what ``start`` gave when it began.
+            mark: what ``start`` gave when it began.
             whose: request and window; ``step``: which of its steps the call belongs to.
+            ends: whether it is the last one of this step.
         """
-        end = self.start(device)
-        if isinstance(start, float) != isinstance(end, float):
-            return
-        self._under_way.append((whose, step, skipped, start, end))
+        device, start = mark
+        end = _moment(device)
+        if isinstance(start, float) == isinstance(end, float):
+            self._under_way.append((whose, step, skipped, start, end))
         while self._under_way and (isinstance(self._under_way[0][-1], float) or self._under_way[0][-1].query()):
             self._settle(*self._under_way.popleft())
+        if ends and not self._under_way:
+            self.close(whose)
 
     def _settle(self, whose: Hashable, step: Hashable, skipped: bool, start: Any, end: Any) -> None:
         seconds = end - start if isinstance(end, float) else start.elapsed_time(end) / 1000
@@ -108,3 +107,12 @@ class Timing:
         """Seconds that all calls would have taken without a cache, by what computed steps take; None where unknown."""
         computed = self.computed.typical
         return None if computed is None else self.seconds - self.skipped.seconds + self.skipped.count * computed
+
+
+def _moment(device: torch.device) -> Any:
+    """Now, on the device's own clock where it is a GPU that nothing is being captured on."""
+    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
