@@ -80,7 +80,7 @@ def anchors_in_form(call: Call, region: Region) -> list[History] | None:
 
 def is_main(call: Call, region: Region, shape: torch.Size) -> bool:
     """Whether a module's output is laid out as the main stream of its block, and as no other stream of it."""
-    return bool(region.part) and call.shapes[:1] == [shape] and shape not in call.shapes[1:]
+    return region.part != "" and call.shapes[:1] == [shape] and shape not in call.shapes[1:]
 
 
 def run_part(call: Call, where: tuple[int, str], run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:

@@ -94,7 +94,7 @@ class Session:
     def ready(self, place: Place, since: int) -> bool:
         """Whether a region has an anchor at least as new as step ``since``."""
         held = self.anchors_of(place)
-        return bool(held) and min([h.times[0] for h in held.values()]) >= since
+        return held != {} and all([h.times[0] >= since for h in held.values()])
 
     def followed(self, expert: int, region: str, since: int) -> bool:
         """Whether any branch has such anchors of the region of that id."""
@@ -132,4 +132,4 @@ class Session:
 def _bytes(held: Held, others: Iterable[Tensor] = ()) -> int:
     """Of all tensors, each counted once: the newest one that a gate looks back at may be in both histories."""
     tensors = [t for by_name in list(held.values()) for h in list(by_name.values()) for t in h.values]
-    return sum({id(t): t.numel() * t.element_size() for t in (*tensors, *others)}.values())
+    return sum({id(t): t.nbytes for t in (*tensors, *others)}.values())
