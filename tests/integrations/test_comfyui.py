@@ -125,6 +125,16 @@ def test_computed_steps_hold_from_the_first_run_on(node):
         assert trace_of(cached).computed() == 8
 
 
+@pytest.mark.filterwarnings("ignore:speed=")  # of so small a model, a skipped step may cost anything
+def test_a_speed_takes_the_place_of_threshold_and_steps(node):
+    cached = node(patcher_of(WanModel_S2V), speed=2.0)
+    sample(cached)
+    steps = len(trace_of(cached).steps())
+    assert 5 <= trace_of(cached).computed() <= max(5, steps // 2)
+    with pytest.raises(synccache.InputError, match="speed or computed_steps"):
+        node(patcher_of(WanModel_S2V), speed=2.0, computed_steps=8)
+
+
 def test_the_mask_reaches_the_probe(node):
     def errors(**given):
         cached = node(patcher_of(WanModel_S2V), **given)

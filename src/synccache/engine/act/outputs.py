@@ -1,8 +1,7 @@
 """Regions whose value is an output: of a module inside a block, of the whole model, of another guidance branch's pass.
 
-On a skipped step
-the leading branch (the conditional one) runs with its conditioning live; the others are its output plus a forecast of
-the difference, and their transformer isn't called at all.
+With guidance as a region, the leading branch (the conditional one) runs on a skipped step with its conditioning live;
+the others are its output plus a forecast of the difference, and their transformer isn't called at all.
 """
 
 from __future__ import annotations
