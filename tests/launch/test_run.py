@@ -92,6 +92,27 @@ def test_nothing_to_attach_to_is_said_and_can_be_an_error(script):
     assert launched(*RUN, "--strict", "--", script("import sys; sys.exit(5)")).returncode == 5
 
 
+def test_models_can_be_copied_and_pickled_before_they_are_called(script):
+    path = script(
+        """
+        import copy, pickle, torch
+        from synccache.testing import WanModel_S2V
+        model = WanModel_S2V()
+        own = set(vars(copy.deepcopy(model))) | set(vars(pickle.loads(pickle.dumps(model))))
+        print(sorted(name for name in own if "call" in name or "state" in name and not name.startswith("_load")))
+        """
+    )
+    plain, run = both(path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == plain.stdout
+
+
+def test_a_shorter_schedule_is_left_to_the_script(tmp_path):
+    command = (SCRIPTS / "text_to_video.py", "--steps", "9", "--output", tmp_path / "x.pt")
+    run = launched(*RUN, "--method", "fewer-steps", "--strict", "--", *command)
+    assert run.returncode == 3 and "Ask the script for fewer steps" in run.stderr
+
+
 def test_an_unknown_transformer_is_named(tmp_path):
     command = (SCRIPTS / "infinitetalk/generate_infinitetalk.py", "--sample_steps", "4", "--save_file", tmp_path / "x")
     run = launched(*RUN, "--strict", "--", *command)

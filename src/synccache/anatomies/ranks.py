@@ -31,7 +31,7 @@ def agreed_cost(cost: float | None, group: Any, ends: bool, device: torch.device
     Each process has times of its own. Those that work on one sample take the same steps, so they agree on the cost,
     once at the end of a run; one that knows of no others keeps to the estimate, since it may have to do as they do.
     """
-    if not several_processes():
+    if not are_there() or torch.distributed.get_world_size() == 1:
         return cost
     if not ends or group is None:
         return None
@@ -39,14 +39,16 @@ def agreed_cost(cost: float | None, group: Any, ends: bool, device: torch.device
     return summed / count if count else None
 
 
-def several_processes() -> bool:
-    begun = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return begun and torch.distributed.get_world_size() > 1
+def are_there() -> bool:
+    """Whether this process may have others beside it."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def group_for(anatomy: Anatomy, model: nn.Module, told: Any = None) -> Any:
     """The process group whose ranks decide together: ``told``, or what anatomy or model tell; None: each alone."""
-    if told is not None or not several_processes():
+    if not are_there():
+        return None
+    if told is not None:
         return told
     group = None if anatomy.group is None else anatomy.group()
     group = group_of(model) if group is None else group

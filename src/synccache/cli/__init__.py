@@ -6,7 +6,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated
 
@@ -71,9 +72,21 @@ def _run(arguments: Sequence[str]) -> int:
     return run(options)
 
 
-def _end(number: int, _: object) -> None:
-    """On SIGTERM: end as after an exception, so that nothing half-written is left."""
-    raise SystemExit(128 + number)
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends the program as an exception does, so that nothing half-written is left."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,10 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args[:1] == ["run"]:
         return _run(args[1:])
     keep_freed_memory()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _end)
     wanted = args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS
-    with warnings.catch_warnings():
+    with _ended_by_sigterm(), warnings.catch_warnings():
         show_warnings_plainly()
         try:
             command = typer.main.get_command(application(wanted))

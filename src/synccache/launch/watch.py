@@ -16,8 +16,8 @@ from ..anatomies import FAMILIES
 from ..anatomies.generic import LATENTS, TIMESTEPS
 from ..api import apply
 from ..core.anatomy import argument_names, original_class
-from ..engine.attach.hook import StandIn
-from ..errors import SynccacheError
+from ..engine.attach.hook import StandIn, State
+from ..errors import InputError, SynccacheError
 from ..handle import Handle, handle_of
 from ..trace import Trace
 from ..trace.timing import Timing
@@ -87,6 +87,7 @@ class Watch:
         models = [m for m in siblings(module) if m is module or self._is_wanted(m)]
         try:
             handle = apply(Loop(models), self.options.method, **self.options.settings)
+            refuse_to_shorten(handle)
         except SynccacheError as error:
             if name not in self.refused:
                 self.refused[name] = str(error)
@@ -111,16 +112,29 @@ class Watch:
             self._inside.call = before
 
 
+def refuse_to_shorten(handle: Handle) -> None:
+    """Take a method off that shortens the schedule: a script's has begun when its transformer is called.
+
+    Raises:
+        InputError: it is such a one.
+    """
+    if handle.method.shorten is not None:
+        handle.remove()
+        raise InputError(f"{handle.method.name} needs the pipeline before its run. Ask the script for fewer steps.")
+
+
 class FirstCall(StandIn):
     """Stands before a module until it is called for the first time."""
 
     def __init__(self, module: nn.Module, watch: Watch) -> None:
         super().__init__(module)
         self.watch = watch
+        self._state = State(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.module.__dict__.get(self.name) is not self or torch.compiler.is_compiling():
             return self.own(*args, **kwargs)
+        self._state.remove()
         self.remove()
         return self.watch.first(self.module, args, kwargs)
 
