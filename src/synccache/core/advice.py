@@ -10,8 +10,9 @@ WINDOWS = (
     "computed. Tell them apart to have them cached: with handle.at(window=...), or handle.request(...) for generations."
 )
 LENGTH = (
-    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
-    "or tell it with handle.at(total=...); apply the method to the pipeline, and its scheduler tells."
+    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply "
+    "(--steps to synccache run), or tell it with handle.at(total=...); apply the method to the pipeline, and its "
+    "scheduler tells."
 )
 IDLE = (
     "{!r} leaves out other guidance branches only, and no step has called the model for one: there is no guidance, or "

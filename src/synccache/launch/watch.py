@@ -96,11 +96,11 @@ class Watch:
         self.attached.append(_kept(handle))
         names = ", ".join(dict.fromkeys(self.attached[-1].models))
         several = f" (its {len(models)} experts)" if len(models) > 1 else ""
-        self.say(f"{handle.method.name} attached to {names}{several}")
+        by = "" if known(module) else ", by structure: what it injects inside its blocks is left out with them"
+        self.say(f"{handle.method.name} attached to {names}{several}{by}")
 
     def _is_wanted(self, module: nn.Module) -> bool:
-        included = original_class(module).__name__ in self.options.include
-        return included or any(family.recognise(module) is not None for family in FAMILIES)
+        return known(module) or original_class(module).__name__ in self.options.include
 
     def first(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The first call of ``module``: meet it, then call it; what it calls itself is its own."""
@@ -137,6 +137,11 @@ class FirstCall(StandIn):
         self._state.remove()
         self.remove()
         return self.watch.first(self.module, args, kwargs)
+
+
+def known(module: nn.Module) -> bool:
+    """Whether there is an anatomy of its class."""
+    return any(family.recognise(module) is not None for family in FAMILIES)
 
 
 @lru_cache(maxsize=4096)
