@@ -79,7 +79,8 @@ def paragraph(attached: Attached) -> str:
         return f"{head}no call was part of a run."
     computed, steps = sum(r["computed"] for r in runs), sum(r["steps"] for r in runs)
     many = f" in {len(runs)} runs" if len(runs) > 1 else ""
-    text = f"{head}{computed} of {steps} steps computed{many}; {_lasting(found['seconds'])} in the transformer"
+    text = f"{head}{computed} of {steps} steps computed{many}"
+    text += f"; {_lasting(found['seconds'])} in the transformer" if found["seconds"] else ""
     without = found["estimated_seconds_without"]
     if without is not None and found["seconds"] > 0 and computed < steps:
         text += f", without the cache about {_lasting(without)} (estimated from the computed steps), so"

@@ -34,7 +34,7 @@ class Kind:
 
 class Timing:
     """Seconds of steps, all their calls together. On a GPU they are measured by events, which are read when they have
-    passed, at a later call.
+    passed, at a later call; on other accelerators nothing is measured, since Python's clock doesn't know when they end.
 
     Attributes:
         computed, skipped: the steps of each kind. A step of which some calls were computed and others skipped counts
@@ -62,7 +62,7 @@ class Timing:
         """
         device, start = mark
         end = _moment(device)
-        if isinstance(start, float) == isinstance(end, float):
+        if None not in (start, end) and isinstance(start, float) == isinstance(end, float):
             self._under_way.append((whose, step, skipped, start, end))
         while self._under_way and (isinstance(self._under_way[0][-1], float) or self._under_way[0][-1].query()):
             self._settle(*self._under_way.popleft())
@@ -110,9 +110,11 @@ class Timing:
 
 
 def _moment(device: torch.device) -> Any:
-    """Now, on the device's own clock where it is a GPU that nothing is being captured on."""
-    if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
-        return time.perf_counter()
+    """Now: seconds on a processor, an event on a GPU; None where it can't be told, or work is only being captured."""
+    if device.type != "cuda":
+        return time.perf_counter() if device.type == "cpu" else None
+    if torch.cuda.is_current_stream_capturing():
+        return None
     event = torch.cuda.Event(enable_timing=True)
     event.record(torch.cuda.current_stream(device))
     return event
