@@ -32,7 +32,8 @@ def clock(monkeypatch):
     timing, now = Timing(), [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
 
-    def call(seconds, step, skipped, whose=None):
+    def call(seconds, step, skipped, whose=None, after=0.0):
+        now[0] += after
         mark = timing.start(CPU)
         now[0] += seconds
         timing.stop(mark, whose, step, skipped)
@@ -53,6 +54,23 @@ def test_a_step_is_all_its_calls(clock):
     assert timing.seconds == 31.5
     assert timing.computed.typical == 4  # the first one warms up
     assert timing.cost == 0.5 / 4 and timing.uncached == 31.5 - 1.5 + 2 * 4
+
+
+def test_what_the_solver_takes_makes_skipping_dearer(clock):
+    timing, call = clock
+    for step in range(8):
+        call(0.5 if step % 2 else 2.0, step, bool(step % 2), after=0.5)
+    timing.finish()
+    assert timing.cost == (0.5 + 0.5) / (2 + 0.5) and timing.seconds == 10
+
+
+def test_others_in_between_are_not_the_solver(clock):
+    timing, call = clock
+    for step in range(8):
+        for whose in "ab":
+            call(0.5 if step % 2 else 2.0, step, bool(step % 2), whose, after=1)
+    timing.finish()
+    assert timing.cost == 0.5 / 2 and not timing.between
 
 
 def test_a_step_of_both_kinds_counts_in_all_only(clock):

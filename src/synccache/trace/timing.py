@@ -40,12 +40,15 @@ class Timing:
         computed, skipped: the steps of each kind. A step of which some calls were computed and others skipped counts
             in ``seconds`` only.
         seconds: of all calls.
+        between: latest seconds from the end of one step's calls to the beginning of the next one's: the solver's.
     """
 
     def __init__(self) -> None:
         self.computed, self.skipped = Kind(), Kind()
         self.seconds = 0.0
         self._under_way: deque[tuple[Hashable, Hashable, bool, Any, Any]] = deque()
+        self.between: deque[float] = deque(maxlen=KEPT)
+        self._latest: tuple[Hashable, Any] | None = None  # whose the call before was, and when it ended
         self._open: dict[Hashable, tuple[Hashable, bool | None, float]] = {}  # by whose step it is
 
     def start(self, device: torch.device) -> Any:
@@ -70,12 +73,15 @@ class Timing:
             self.close(whose)
 
     def _settle(self, whose: Hashable, step: Hashable, skipped: bool, start: Any, end: Any) -> None:
-        seconds = end - start if isinstance(end, float) else start.elapsed_time(end) / 1000
+        seconds, latest = _passed(start, end), self._latest
         self.seconds += seconds
+        self._latest = whose, end
         before = self._open.get(whose)
         if before is not None and before[0] == step:
             self._open[whose] = step, before[1] if before[1] == skipped else None, before[2] + seconds
             return
+        if latest is not None and latest[0] == whose and isinstance(latest[1], float) == isinstance(start, float):
+            self.between.append(_passed(latest[1], start))
         self.close(whose)
         self._open[whose] = step, skipped, seconds
 
@@ -97,16 +103,23 @@ class Timing:
 
     @property
     def cost(self) -> float | None:
-        """What a skipped step costs, in units of a computed one; None until two of each were timed."""
+        """What a skipped step costs, in units of a computed one, each with what the solver takes beside it; None until
+        two of each were timed."""
         if not (self.computed.latest and self.skipped.latest):
             return None
-        return median(self.skipped.latest) / max(median(self.computed.latest), 1e-9)
+        beside = median(self.between) if self.between else 0.0
+        return (median(self.skipped.latest) + beside) / max(median(self.computed.latest) + beside, 1e-9)
 
     @property
     def uncached(self) -> float | None:
         """Seconds that all calls would have taken without a cache, by what computed steps take; None where unknown."""
         computed = self.computed.typical
         return None if computed is None else self.seconds - self.skipped.seconds + self.skipped.count * computed
+
+
+def _passed(start: Any, end: Any) -> float:
+    """Seconds between two moments."""
+    return end - start if isinstance(end, float) else start.elapsed_time(end) / 1000
 
 
 def _moment(device: torch.device) -> Any:
