@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+
 from hymm_sp.config import parse_args
 from hymm_sp.sample_inference_audio import HunyuanVideoSampler
 

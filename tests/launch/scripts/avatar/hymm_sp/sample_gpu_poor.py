@@ -1,6 +1,7 @@
 """Launched as HunyuanVideo-Avatar's ``hymm_sp/sample_gpu_poor.py`` is: from its folder, with ``PYTHONPATH=./``."""
 
 import torch
+
 from hymm_sp.config import parse_args
 from hymm_sp.sample_inference_audio import HunyuanVideoSampler
 
