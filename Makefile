@@ -15,8 +15,8 @@ test: .venv/installed
 	$(BIN)/python -m pytest
 
 check: .venv/installed
-	$(BIN)/ruff check src tests tools integrations
-	$(BIN)/ruff format --check src tests tools integrations
+	$(BIN)/ruff check src tests tools integrations examples
+	$(BIN)/ruff format --check src tests tools integrations examples
 	$(BIN)/mypy
 
 bench: .venv/installed

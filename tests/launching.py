@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parent / "launch" / "scripts"
+PATHS = [str(SCRIPTS.parents[1]), str(SCRIPTS / "avatar"), *sys.path]  # HunyuanVideo-Avatar's README: PYTHONPATH=./
 ENVIRONMENT = {
-    **os.environ, "PYTHONPATH": os.pathsep.join([str(SCRIPTS.parents[1]), *sys.path]), "OMP_NUM_THREADS": "1",
+    **os.environ, "PYTHONPATH": os.pathsep.join(PATHS), "OMP_NUM_THREADS": "1",
     "PYTHONWARNINGS": "error::UserWarning:synccache",
 }  # fmt: skip
 

@@ -22,7 +22,10 @@ LAUNCHES = {
         "wan22/generate.py", "--task", "s2v-14B", "--size", "1024*704", "--ckpt_dir", "./Wan2.2-S2V-14B",
         "--offload_model", "True", "--convert_model_dtype", output="--save_file", clips=2,
     ),
-    "wan t2v": Launch("wan22/generate.py", "--task", "t2v-A14B", "--offload_model", "True", output="--save_file"),
+    "wan t2v": Launch(
+        "wan22/generate.py", "--task", "t2v-A14B", "--ckpt_dir", "./Wan2.2-T2V-A14B", "--offload_model", "True",
+        output="--save_file",
+    ),
     "avatar": Launch("avatar/hymm_sp/sample_gpu_poor.py", "--cpu-offload", output="--save-path"),
     "infinitetalk": Launch(
         "infinitetalk/generate_infinitetalk.py", "--size", "infinitetalk-480", "--mode", "streaming",
@@ -62,7 +65,7 @@ def test_a_script_runs_unchanged_and_skips_as_asked(name, tmp_path):
 
 @pytest.mark.parametrize("task", ["s2v-14B", "t2v-A14B"])
 def test_ranks_that_share_a_video_do_alike(task, tmp_path):
-    script = [SCRIPTS / "wan22/generate.py", "--task", task, "--ulysses_size", "2", "--save_file"]
+    script = [SCRIPTS / "wan22/generate.py", "--task", task, "--ckpt_dir", ".", "--ulysses_size", "2", "--save_file"]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "--rdzv-backend", "c10d",
                 "--rdzv-endpoint", "localhost:0"]  # fmt: skip
     plain, fast = tmp_path / "plain", tmp_path / "fast"

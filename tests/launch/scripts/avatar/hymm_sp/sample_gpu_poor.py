@@ -1,63 +1,15 @@
-"""Launched as HunyuanVideo-Avatar's ``hymm_sp/sample_gpu_poor.py`` is: one guidance branch a call."""
-
-import argparse
+"""Launched as HunyuanVideo-Avatar's ``hymm_sp/sample_gpu_poor.py`` is: from its folder, with ``PYTHONPATH=./``."""
 
 import torch
-from models.official_avatar import avatar, avatar_inputs
 
-
-class FlowMatchDiscreteScheduler:
-    order = 1
-
-    def set_timesteps(self, steps, device=None, n_tokens=None):
-        self.sigmas = torch.linspace(1, 0, steps + 1)
-        self.timesteps = self.sigmas[:-1] * 1000
-        self.at = 0
-
-    def step(self, model_output, timestep, sample, return_dict=False):
-        sigma, after = self.sigmas[self.at : self.at + 2]
-        self.at += 1
-        return (sample + (after - sigma) * 0.2 * model_output,)
-
-
-class HunyuanVideoAudioPipeline:
-    def __init__(self, transformer, scheduler):
-        self.transformer, self.scheduler = transformer, scheduler
-
-    @torch.no_grad()
-    def __call__(self, num_inference_steps, guidance_scale=7.5):
-        given = avatar_inputs()
-        latents = given.pop("x")[:1]
-        shared = ("freqs_cos", "freqs_sin")
-        one, two = ({k: v if k in shared else v[i : i + 1] for k, v in given.items()} for i in range(2))
-        self.scheduler.set_timesteps(num_inference_steps, device="cpu", n_tokens=48)
-        timesteps = self.scheduler.timesteps
-        for t in timesteps:
-            t_expand = t.repeat(1)
-            uncond, text = (self.transformer(latents, t_expand, **branch)["x"] for branch in (one, two))
-            noise_pred = uncond + guidance_scale * (text - uncond)
-            latents = self.scheduler.step(noise_pred, t, latents, return_dict=False)[0]
-        return latents
-
-
-class HunyuanVideoSampler:
-    def __init__(self, ckpt, cpu_offload):
-        self.pipeline = HunyuanVideoAudioPipeline(avatar().requires_grad_(False), FlowMatchDiscreteScheduler())
-
-    def predict(self, infer_steps):
-        return self.pipeline(num_inference_steps=infer_steps)
+from hymm_sp.config import parse_args
+from hymm_sp.sample_inference_audio import HunyuanVideoSampler
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--ckpt")
-    parser.add_argument("--input")
-    parser.add_argument("--infer-steps", type=int, default=20)
-    parser.add_argument("--cpu-offload", action="store_true")
-    parser.add_argument("--save-path", required=True)
-    args = parser.parse_args()
-    sampler = HunyuanVideoSampler(args.ckpt, args.cpu_offload)
-    torch.save(sampler.predict(args.infer_steps), args.save_path)
+    args = parse_args()
+    sampler = HunyuanVideoSampler.from_pretrained(args.ckpt, args=args)
+    torch.save(sampler.predict(args), args.save_path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
+from . import configs
 from .speech2video import WanS2V
 from .text2video import WanT2V
 
-__all__ = ["WanS2V", "WanT2V"]
+__all__ = ["WanS2V", "WanT2V", "configs"]

@@ -14,7 +14,10 @@ def sp_dit_forward(self, *args, **kwargs):
 class WanT2V:
     """Two experts, one for the noisy steps, moved to the processor and back where they are offloaded."""
 
-    def __init__(self, use_sp=False):
+    def __init__(
+        self, config, checkpoint_dir, device_id=0, rank=0, t5_fsdp=False, dit_fsdp=False, use_sp=False, t5_cpu=False,
+        init_on_cpu=True, convert_model_dtype=False,
+    ):  # fmt: skip
         self.low_noise_model = self._configure_model(seeded(WanModel), use_sp)
         self.high_noise_model = self._configure_model(seeded(WanModel), use_sp)
         self.boundary = 0.875
@@ -34,7 +37,10 @@ class WanT2V:
             getattr(self, name).to("cpu")
         return getattr(self, name)
 
-    def generate(self, sampling_steps, offload_model, guide_scale=4.0):
+    def generate(
+        self, input_prompt, size=(1280, 720), frame_num=81, shift=5.0, sample_solver="unipc", sampling_steps=50,
+        guide_scale=4.0, n_prompt="", seed=-1, offload_model=True,
+    ):  # fmt: skip
         given = wan_inputs()
         with torch.no_grad():
             sample_scheduler = FlowUniPCMultistepScheduler(shift=12)
