@@ -65,13 +65,21 @@ def run_synccache(call: Call) -> None:
     command = arguments[0]
     if command not in ("run", *RUN_WHOLE):
         assert command in COMMANDS, f"synccache {command}"
-        typer.main.get_command(application(COMMANDS)).commands[command].make_context(command, arguments[1:])
+        read_only(command, arguments[1:])
         return
     more = ANIMATE if command == "animate" else []
     with process_of(call) as said:
         assert main([*arguments, *more]) in (0, None), said.getvalue()
     if command == "run":
         check_said(said.getvalue())
+
+
+def read_only(command: str, arguments: list[str]) -> None:
+    """The options of a command that is not run."""
+    try:
+        typer.main.get_command(application(COMMANDS)).commands[command].make_context(command, arguments)
+    except Exception as error:
+        raise AssertionError(f"synccache {command} {' '.join(arguments)}: {error}") from error
 
 
 def check_said(said: str) -> None:

@@ -136,7 +136,8 @@ def attach(model: nn.Module, scope: str) -> synccache.Handle:
 CASES = [
     (name, comes, scope, leaves)
     for name, neighbour in NEIGHBOURS.items()
-    for scope in SCOPES.keys() - neighbour.refuses
+    for scope in SCOPES
+    if scope not in neighbour.refuses
     for comes, leaves in ORDERS
     if neighbour.goes or leaves == "cache"
 ]
