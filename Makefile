@@ -12,7 +12,7 @@ demo: .venv/installed
 	$(BIN)/synccache demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: .venv/installed
 	$(BIN)/ruff check src tests tools integrations examples

@@ -10,8 +10,8 @@ WINDOWS = (
     "computed. Tell them apart to have them cached: with handle.at(window=...), or handle.request(...) for generations."
 )
 LENGTH = (
-    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply "
-    "(--steps to synccache run), or tell it with handle.at(total=...); apply the method to the pipeline, and its "
+    "{!r} protects the last steps of a run, and nobody tells how many steps this run will have. Pass steps= to apply, "
+    "or tell it with handle.at(total=...), or with synccache run --steps; apply the method to the pipeline, and its "
     "scheduler tells."
 )
 IDLE = (
