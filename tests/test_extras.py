@@ -45,6 +45,25 @@ assert not {"diffusers", "scipy", "PIL", "typer"} & set(sys.modules)
     assert done.stdout.split() == ["4", "31"], done.stderr
 
 
+def test_a_script_is_run_with_the_core_alone(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""
+import torch
+from synccache.testing import WanModel_S2V, s2v_inputs
+model, timesteps = WanModel_S2V().eval(), torch.linspace(1000, 50, 12)
+with torch.no_grad():
+    for t in timesteps:
+        model(**vars(s2v_inputs()), t=t[None])
+""")
+    code = "import sys\nsys.argv[0] = 'synccache'\nfrom synccache.__main__ import main\nsys.exit(main())"
+    report = tmp_path / "report"
+    options = ("run", "--method", "synccache", "--set", "computed_steps=5", "--report", str(report), "--", str(script))
+    done = python(code, *options)
+    assert done.returncode == 0, done.stderr
+    assert "5 of 12 steps computed" in done.stderr and "matplotlib" in done.stderr
+    assert sorted(f.name for f in report.iterdir()) == ["report.json", "trace.json"]
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [

@@ -1,5 +1,7 @@
 """A wanted speed-up as a number of computed steps, also where what a skipped step costs is found out on the way."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -35,31 +37,36 @@ def test_examples():
 
 
 def ran(total, pace, costs, errors=None, warmup=0.1):
-    """How many steps a run computes under a pace whose cost is ``costs[i]`` from step i on."""
+    """The steps that a run computes under a pace whose cost is ``costs[i]`` from step i on."""
     gate = Budget(Warmup(Last(Threshold(0.0), 1), warmup), pace, errors)
-    state, computed = gate.init(Run(total)), 0
+    state, computed = gate.init(Run(total)), []
     for index in range(total):
         pace.cost = costs.get(index, pace.cost)
-        step = Step(index, total=total)
-        decision, state = gate.decide(state, step, Seen(ratios=((0.1,),)) if errors else Seen())
+        step, seen = Step(index, total=total), Seen(ratios=((0.1,),)) if errors else Seen()
+        decision, state = gate.decide(state, step, seen)
         assert index or not decision.fills
-        state = gate.record(state, step, decision, Seen())
-        computed += not decision.fills
-        assert index < total - 1 or not decision.fills
+        state = gate.record(state, step, decision, seen)
+        computed += [] if decision.fills else [index]
     return computed
 
 
 @settings(deadline=None)
-@given(SPEEDS, COSTS, COSTS, st.integers(1, 12), TOTALS, st.booleans())
-def test_a_cost_that_turns_out_otherwise_is_followed_for_the_rest_of_the_run(speed, guess, cost, when, total, profiled):
-    assume(when < total // 3)
-    pace = Pace(speed, guess)
+@given(SPEEDS, COSTS, COSTS, st.integers(1, 40), TOTALS, st.booleans())
+def test_a_cost_that_turns_out_otherwise_is_followed_from_then_on(speed, guess, cost, when, total, profiled):
+    """What was computed can't be taken back, nor what was skipped; the rest is as dense as it would have been."""
+    assume(when < total)
     errors = (None, *[0.1] * (total - 1)) if profiled else None
-    wanted = Pace(speed, cost).steps(total)
-    assume(Pace(speed, guess).steps(total) <= total - when)
-    computed = ran(total, pace, {when: cost}, errors)
-    # what was computed before can't be taken back, nor what was skipped
-    assert computed == wanted or wanted < computed <= when + 1 or total - when < computed < wanted
+    steps = ran(total, Pace(speed, guess), {when: cost}, errors)
+    fresh = ran(total, Pace(speed, cost), {}, errors)
+    wanted, before = Pace(speed, cost).steps(total), sum(step < when for step in steps)
+    left = sum(step >= when for step in fresh)
+    assert len(fresh) == wanted and steps[-1] == total - 1
+    assert len(steps) == min(max(wanted, before + left), before + total - when)
+
+    def widest(steps):
+        return max((b - a for a, b in pairwise([when - 1, *[s for s in steps if s >= when]])), default=0)
+
+    assert profiled or widest(steps) <= max(widest(fresh), max(b - a for a, b in pairwise(fresh))) + 1
 
 
 @pytest.mark.parametrize("value", [0.5, 0, -1, float("nan"), float("inf"), "warp", True, None, [3]])

@@ -15,6 +15,7 @@ import typer
 
 from .. import __version__
 from ..errors import SynccacheError
+from ..launch.command import main as run_script
 from ..memory import keep_freed_memory
 from .console import Stopped, note, say, show_warnings_plainly
 
@@ -55,23 +56,6 @@ def application(wanted: Sequence[str] = COMMANDS) -> typer.Typer:
     return app
 
 
-def _run(arguments: Sequence[str]) -> int:
-    """``synccache run``: from here on this process is the script's own."""
-    from ..launch.options import check, read_options
-
-    try:
-        options = read_options(arguments)
-        check(options)
-    except SynccacheError as error:
-        note(f"error: {error}")
-        return 2
-    except SystemExit:  # the help was printed
-        return 0
-    from ..launch.script import run
-
-    return run(options)
-
-
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
     """Inside, SIGTERM ends the program as an exception does, so that nothing half-written is left."""
@@ -93,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit code: 0, 2 for what the user should change, 130 after Ctrl-C."""
     args = list(sys.argv[1:] if arguments is None else arguments)
     if args[:1] == ["run"]:
-        return _run(args[1:])
+        return run_script(args[1:])
     keep_freed_memory()
     wanted = args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS
     with _ended_by_sigterm(), warnings.catch_warnings():

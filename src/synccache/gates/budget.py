@@ -10,7 +10,7 @@ from ..core.pace import Pace, steps_of
 from ..core.types import Action, Decision, Gate, Run, Seen, Step
 from .even import protected_ends, spread, stretched
 from .listed import Listed
-from .replay import threshold_for, with_threshold
+from .replay import replay, threshold_for, with_threshold
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class State:
 
     Attributes:
         gate, inner: what chooses the steps, and its state.
-        total: the run's length; ``wanted``: how many of its steps to compute.
+        total: the run's length.
+        asked, wanted: how many of its steps to compute by the pace, and after what happened so far.
         first, last: how many steps at its ends are computed whatever the gate says.
         known: recorded errors of a run of that length; empty: there are none.
         sums: this run's errors so far, and the recorded ones of the same steps, added up.
@@ -30,6 +31,7 @@ class State:
     gate: Gate
     inner: Any
     total: int
+    asked: int
     wanted: int
     first: int
     last: int
@@ -86,41 +88,36 @@ class Budget:
     def init(self, run: Run) -> State | None:
         if run.total is None:
             return None
-        wanted = min(steps_of(self.computed_steps, run.total), run.total)
-        first, last = self._ends(run.total, wanted)
-        if not self._knows:
-            gate: Gate = Listed(frozenset(spread(run.total, wanted, first, last)))
-            return State(gate, gate.init(run), run.total, wanted, first, last)
-        known = stretched(self.errors or (), run.total)
-        gate = with_threshold(self.gate, threshold_for(self.gate, known, wanted))
-        return State(gate, gate.init(run), run.total, wanted, first, last, known)
+        asked = min(steps_of(self.computed_steps, run.total), run.total)
+        known = stretched(self.errors, run.total) if self.errors is not None and len(self.errors) > 1 else ()
+        gate, first, last, _ = self._plan(run.total, asked, known)
+        return State(gate, gate.init(run), run.total, asked, asked, first, last, known)
 
-    @property
-    def _knows(self) -> bool:
-        return self.errors is not None and len(self.errors) > 1
-
-    def _ends(self, total: int, wanted: int) -> tuple[int, int]:
-        """How many first and last steps of a run are computed whatever the gate says."""
+    def _plan(self, total: int, wanted: int, known: tuple[float | None, ...]) -> tuple[Gate, int, int, tuple[int, ...]]:
+        """What chooses ``wanted`` steps of a run, how many at its ends are computed whatever that says, and which steps
+        it would be by what is known."""
         first, last = protected_ends(self.gate, total, wanted)
-        if self._knows:
-            return first, last
-        return min(first, max(1, wanted // 3)), last  # or else few steps would be left for the rest of the run
+        if known:
+            gate = with_threshold(self.gate, threshold_for(self.gate, known, wanted))
+            return gate, first, last, tuple(i for i, computed in enumerate(replay(gate, known)) if computed)
+        first = min(first, max(1, wanted // 3))  # or else few steps would be left for the rest of the run
+        steps = spread(total, wanted, first, last)
+        return Listed(frozenset(steps)), first, last, steps
 
     def _replanned(self, state: State, index: int) -> State:
-        """The same run from step ``index`` on, where its pace now wants another number of steps. The last ones are
-        computed although that number may be spent already."""
-        wanted = steps_of(self.computed_steps, state.total)
-        if wanted == state.wanted or state.done[0] >= index:
+        """The same run from step ``index`` on, where its pace now asks for another number of steps. What is left of it
+        gets no fewer of them than in a run of that number from the start on, however many are computed already: a run
+        ends in no gap because it began too slowly."""
+        asked = min(steps_of(self.computed_steps, state.total), state.total)
+        if asked == state.asked or state.done[0] >= index:
             return state
-        first, last = self._ends(state.total, wanted)
-        wanted = max(wanted, state.computed + last)
-        if self._knows:
-            gate = with_threshold(self.gate, threshold_for(self.gate, state.known, wanted))
-        else:
-            left = max(0, wanted - state.computed)
+        gate, first, last, steps = self._plan(state.total, asked, state.known)
+        wanted = max(asked, state.computed + sum(step >= index for step in steps))
+        if not state.known:
+            left = wanted - state.computed
             rest = spread(state.total - index, left, max(0, first - index), min(last, left))
             gate = Listed(frozenset(index + step for step in rest))
-        return replace(state, gate=gate, wanted=wanted, first=first, last=last)
+        return replace(state, gate=gate, asked=asked, wanted=wanted, first=first, last=last)
 
     def decide(self, state: State | None, step: Step, seen: Seen) -> tuple[Decision, State | None]:
         if state is None:

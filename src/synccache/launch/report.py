@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..documents import write_document
-from ..errors import SynccacheError
+from ..errors import MissingPackage, SynccacheError
 from .options import Options
 from .watch import Attached, Watch
 
@@ -49,7 +49,10 @@ class Report:
         write_document(self.folder / "report.json", SCHEMA, VERSION, content)
         for number, attached in enumerate(self.watch.attached):
             if attached.trace.records:
-                attached.trace.plot(self.folder / f"steps{number or ''}.png")
+                try:
+                    attached.trace.plot(self.folder / f"steps{number or ''}.png")
+                except MissingPackage as missing:
+                    self.say(f"no plot: {missing}")
         self.say(f"report: {self.folder}")
 
 

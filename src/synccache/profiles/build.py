@@ -69,6 +69,8 @@ def build(method: str | Method, given: Mapping[str, Any], anatomy: Anatomy, sche
     counted = "computed_steps" in settings
     off: dict[str, Any] = {name: None for name in ("threshold", "computed_steps") if name in settings}
     paced = recipe.build({**settings, **off, **({"computed_steps": pace} if counted else {})})
+    if paced.guidance is not None:
+        pace.cost /= 2  # one of two branches runs
     return Built(paced if counted else _paced(paced, pace), plan, {**settings, **off, **as_given}, pace)
 
 
