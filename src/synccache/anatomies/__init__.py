@@ -19,13 +19,14 @@ from . import (
     qwen_image,
     sd3,
     skyreels,
+    stage,
     wan,
     wan_animate,
     wan_s2v,
     z_image,
 )
 
-OWN = (portrait, comfy, hunyuan_avatar, wan_s2v)  # ComfyUI first: its S2V class has the official one's name
+OWN = (portrait, stage, comfy, hunyuan_avatar, wan_s2v)  # ComfyUI first: its S2V class has the official one's name
 VIDEO = (wan, wan_animate, skyreels, hunyuan_video, ltx, cogvideox, mochi, cosmos)
 IMAGE = (flux, qwen_image, sd3, z_image)
 FAMILIES = (*OWN, *VIDEO, *IMAGE)

@@ -1,0 +1,295 @@
+"""Train the stage model on rendered scenes: one command, resumable at any moment.
+
+The objective is rectified flow in the clean-clip parametrisation: the model predicts ``x_0``, weighted by
+1/max(t, 0.12), towards mouths and people. Matrices inside blocks and injectors are optimised with Muon, everything else
+with AdamW; the weights that are kept are an exponential moving average. A batch is a function of the seed and the
+step: its task, its shape, its scenes, its noise.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..portrait.muon import Muon
+from .data import Batch, Shape, World
+from .files import load, save
+from .layout import PAIR
+from .text import StageTextEncoder
+from .transformer import StageTransformer
+
+# (share of the steps, frames, pixels, clips in a batch of 16)
+SHAPES = (
+    (0.66, 8, 32, 16),
+    (0.08, 4, 32, 24),
+    (0.06, 16, 32, 8),
+    (0.08, 4, 48, 12),
+    (0.06, 8, 48, 8),
+    (0.04, 4, 64, 8),
+    (0.02, 8, 64, 4),
+)
+TASK_SHARES = {"scene": 0.52, "first": 0.12, "reference": 0.12, "edit": 0.13, "continue": 0.11}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a training run depends on; stored in its checkpoint.
+
+    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``. Of the steps, ``causal``
+    see only what came before, and in ``apart`` each pair of frames has a noise level of its own. The learning rate
+    stays where it is until ``decay`` of the run is left.
+    """
+
+    steps: int = 30_000
+    seed: int = 0
+    batch: int = 16
+    learning_rate: float = 1.5e-3
+    muon_rate: float = 2e-2
+    warmup: int = 200
+    decay: float = 0.25
+    mouth_weight: float = 13.0
+    person_weight: float = 3.0
+    ema: float = 0.998
+    drop: float = 0.12
+    causal: float = 0.15
+    apart: float = 0.12
+    time_mean: float = 0.4
+    time_std: float = 1.3
+    half: bool = True
+
+
+def rate_scale(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, constant, then linear decay to 2 %."""
+    left = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
+    return min((step + 1) / settings.warmup, 1.0, max(0.02, left))
+
+
+def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:
+    """Task, shape, whether attention is causal, whether noise levels differ: what ``step`` trains."""
+    generator = torch.Generator().manual_seed(settings.seed * 7_919_993 + step)
+    shares = torch.tensor([share for share, *_ in SHAPES])
+    tasks = torch.tensor(list(TASK_SHARES.values()))
+    if step < settings.warmup:  # what costs least, until something is learnt
+        shares[1:] = 0
+    _, frames, size, clips = SHAPES[int(torch.multinomial(shares, 1, generator=generator))]
+    task = list(TASK_SHARES)[int(torch.multinomial(tasks, 1, generator=generator))]
+    chance = torch.rand(2, generator=generator)
+    batch = max(1, clips * settings.batch // 16)
+    return task, Shape(frames, size, batch), bool(chance[0] < settings.causal), bool(chance[1] < settings.apart)
+
+
+def loss_of(
+    transformer: StageTransformer,
+    encoder: StageTextEncoder,
+    batch: Batch,
+    settings: TrainSettings,
+    generator: torch.Generator,
+    *,
+    causal: bool = False,
+    apart: bool = False,
+) -> Tensor:
+    """Weighted error of the predicted clean clips of one batch.
+
+    Args:
+        generator: of noise, noise levels and what is dropped; on the CPU.
+        causal, apart: as ``plan`` says.
+    """
+    clean, device = batch.frames, batch.frames.device
+    count, pairs = len(clean), clean.shape[2] // PAIR
+    levels = torch.randn(count, pairs if apart else 1, generator=generator)
+    t = torch.sigmoid(settings.time_mean + settings.time_std * levels).expand(-1, pairs).clone()
+    t[:, : batch.kept] = 0.0
+    present = (torch.rand(count, generator=generator) >= settings.drop).float().to(device)
+    noise = torch.randn(clean.shape, generator=generator).to(device)
+    t = t.to(device)
+    by_frame = t.repeat_interleave(PAIR, 1)[:, None, :, None, None]
+    noisy = torch.lerp(clean, noise, by_frame)
+    together = not apart and not batch.kept
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.half):
+        words = (batch.words * present[:, None]).long()
+        heard = batch.audio * present[:, None, None, None, None]
+        level = 1000 * (t[:, 0] if together else t)
+        predicted = transformer.predict(
+            noisy, level, encoder(words), heard, batch.first, batch.reference, batch.source, causal
+        )
+    error = (predicted.float() - clean).square().mean(1)  # [B, T, H, W]
+    weight = 1 + settings.person_weight * batch.people.sum(1) + settings.mouth_weight * batch.mouths.sum(1)
+    by_frame = by_frame[:, 0]
+    weight = weight / by_frame.clamp_min(0.12) * (by_frame > 0)
+    return (error * weight).sum() / ((by_frame > 0).float().mean() * error.numel())
+
+
+def optimizers(
+    transformer: StageTransformer, encoder: StageTextEncoder, settings: TrainSettings
+) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside blocks and injectors, AdamW for the rest."""
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in transformer.named_parameters():
+        inside = name.startswith(("blocks.", "injectors.")) and parameter.ndim == 2
+        (hidden if inside else rest).append(parameter)
+    rest.extend(encoder.parameters())
+    return [
+        Muon(hidden, lr=settings.muon_rate),
+        torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
+
+
+class Ema:
+    """Exponential moving average of modules' parameters, with a warm-up of the decay."""
+
+    def __init__(self, modules: nn.ModuleDict, decay: float) -> None:
+        self.decay = decay
+        self.state = {k: v.detach().clone() for k, v in modules.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, modules: nn.ModuleDict, step: int) -> None:
+        decay = min(self.decay, (step + 1) / (step + 10))
+        current = modules.state_dict()
+        torch._foreach_lerp_(list(self.state.values()), [current[k] for k in self.state], 1 - decay)
+
+
+def train(
+    out: Path,
+    settings: TrainSettings,
+    *,
+    models: tuple[StageTransformer, StageTextEncoder] | None = None,
+    minutes: float | None = None,
+    save_every: float = 300.0,
+    device: str = "cpu",
+    compile_blocks: bool = False,
+    world: World | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    on_save: Callable[[StageTransformer, StageTextEncoder, int, list[tuple[int, float]]], None] | None = None,
+) -> Path:
+    """Train into the folder ``out`` and return it.
+
+    Writes ``checkpoint.pt`` (everything needed to go on), ``transformer/`` and ``text_encoder/`` (EMA, fp16), and
+    ``loss.json``. Goes on from the folder's checkpoint, if there is one.
+
+    Args:
+        out: folder; made if missing.
+        settings: see ``TrainSettings``; a resumed run keeps those of its checkpoint, but for ``steps`` and ``half``.
+        models: to start from instead of random ones.
+        minutes: stop after this long, keeping a checkpoint; None trains to the end.
+        save_every: seconds between checkpoints.
+        device: "cpu" or "cuda".
+        compile_blocks: let ``torch.compile`` fuse each block; twice as fast on a CPU, and needs a C++ compiler.
+        world: where batches come from; ``World("train", seed)`` by default.
+        on_step: called with (step, loss).
+        on_save: called with (EMA transformer, EMA text encoder, step, losses) whenever a checkpoint is written.
+
+    Raises:
+        InputError: the folder's checkpoint can't be used.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = out / "checkpoint.pt"
+    torch.manual_seed(settings.seed)
+    transformer, encoder = models or (StageTransformer(), StageTextEncoder())
+    both = nn.ModuleDict({"transformer": transformer, "text_encoder": encoder}).to(device).train()
+    ema, stack = Ema(both, settings.ema), optimizers(transformer, encoder, settings)
+    first, losses, seconds, clips = 0, [], 0.0, 0
+    if checkpoint.is_file():
+        saved = _read(checkpoint)
+        try:
+            both.load_state_dict(saved["models"])
+        except RuntimeError:
+            raise InputError(f"{checkpoint} is of a model with another structure. Choose another folder.") from None
+        ema.state = {k: v.to(device) for k, v in saved["ema"].items()}
+        for optimizer, state in zip(stack, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        first, losses, seconds, clips = saved["step"], saved["losses"], saved["seconds"], saved["clips"]
+        settings = replace(TrainSettings(**json.loads(saved["settings"])), steps=settings.steps, half=settings.half)
+    if compile_blocks:
+        for module in (*transformer.blocks, *transformer.injectors.values()):
+            module.compile(dynamic=True)
+    world = world or World("train", settings.seed, variants=2, device=device)
+    rates = [settings.muon_rate, settings.learning_rate]
+    started = saved_at = time.monotonic()
+
+    def keep(step: int) -> None:
+        spent = seconds + time.monotonic() - started
+        state = {
+            "models": both.state_dict(),
+            "ema": ema.state,
+            "optimizers": [o.state_dict() for o in stack],
+            "step": step,
+            "losses": losses,
+            "seconds": spent,
+            "clips": clips,
+            "settings": json.dumps(asdict(settings)),
+        }
+        partial = checkpoint.with_suffix(".tmp")
+        torch.save(state, partial)
+        os.replace(partial, checkpoint)
+        averaged = averages(transformer, encoder, ema)
+        save(out, *averaged, {"step": step, "clips": clips, "hours": round(spent / 3600, 2)})
+        (out / "loss.json").write_text(json.dumps(losses))
+        if on_save:
+            on_save(*averaged, step, losses)
+
+    generator, step = torch.Generator(), first
+    for step in range(first, settings.steps):
+        task, shape, causal, apart = plan(step, settings)
+        batch = world.batch(task, shape, step).to(device)
+        generator.manual_seed(settings.seed * 1_000_003 + step)
+        for optimizer, rate in zip(stack, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * rate_scale(step, settings)
+        loss = loss_of(transformer, encoder, batch, settings, generator, causal=causal, apart=apart)
+        for optimizer in stack:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        for optimizer in stack:
+            optimizer.step()
+        ema.update(both, step)
+        clips += shape.batch
+        losses.append((step, float(loss.detach())))
+        if on_step:
+            on_step(step, losses[-1][1])
+        now = time.monotonic()
+        if minutes is not None and now - started > 60 * minutes:
+            break
+        if now - saved_at > save_every:
+            keep(step + 1)
+            saved_at = time.monotonic()
+    keep(step + 1)
+    return out
+
+
+def averages(
+    transformer: StageTransformer, encoder: StageTextEncoder, ema: Ema
+) -> tuple[StageTransformer, StageTextEncoder]:
+    """Models with the averaged weights, on the CPU, in evaluation mode."""
+    pair = StageTransformer(**_sizes(transformer)), StageTextEncoder(**_sizes(encoder))
+    nn.ModuleDict({"transformer": pair[0], "text_encoder": pair[1]}).load_state_dict(ema.state)
+    return pair[0].eval(), pair[1].eval()
+
+
+def _sizes(model: Any) -> dict[str, Any]:
+    return {k: v for k, v in dict(model.config).items() if not k.startswith("_")}
+
+
+def _read(checkpoint: Path) -> dict[str, Any]:
+    advice = "Delete it, or choose another folder."
+    try:
+        saved = torch.load(checkpoint, weights_only=True)
+        missing = {"models", "ema", "optimizers", "step", "losses", "seconds", "clips", "settings"} - set(saved)
+    except Exception as error:  # torch raises half a dozen kinds here
+        raise InputError(f"{checkpoint} cannot be read ({type(error).__name__}). {advice}") from None
+    if missing:
+        raise InputError(f"{checkpoint} is no checkpoint of stage-train: it lacks {sorted(missing)}. {advice}")
+    return saved
+
+
+__all__ = ["TrainSettings", "load", "loss_of", "plan", "rate_scale", "train"]
