@@ -17,7 +17,17 @@ from ..errors import SynccacheError
 from ..memory import keep_freed_memory
 from .console import Stopped, note, say, show_warnings_plainly
 
-COMMANDS = ("demo", "animate", "methods", "inspect", "profile", "bench", "portrait-train", "portrait-eval")
+COMMANDS = (
+    "demo",
+    "animate",
+    "methods",
+    "inspect",
+    "profile",
+    "bench",
+    "portrait-train",
+    "portrait-eval",
+    "stage-train",
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..portrait.muon import Muon
 from .data import Batch, Shape, World
-from .files import load, save
+from .feed import Steps, batches
+from .files import save
 from .layout import PAIR
 from .text import StageTextEncoder
 from .transformer import StageTransformer
@@ -85,6 +86,17 @@ def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:
     chance = torch.rand(2, generator=generator)
     batch = max(1, clips * settings.batch // 16)
     return task, Shape(frames, size, batch), bool(chance[0] < settings.causal), bool(chance[1] < settings.apart)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Task and shape of a step, for the processes that render."""
+
+    settings: TrainSettings
+
+    def __call__(self, step: int) -> tuple[str, Shape]:
+        task, shape, *_ = plan(step, self.settings)
+        return task, shape
 
 
 def loss_of(
@@ -168,6 +180,8 @@ def train(
     device: str = "cpu",
     compile_blocks: bool = False,
     world: World | None = None,
+    workers: int = 0,
+    finish: bool = False,
     on_step: Callable[[int, float], None] | None = None,
     on_save: Callable[[StageTransformer, StageTextEncoder, int, list[tuple[int, float]]], None] | None = None,
 ) -> Path:
@@ -178,13 +192,16 @@ def train(
 
     Args:
         out: folder; made if missing.
-        settings: see ``TrainSettings``; a resumed run keeps those of its checkpoint, but for ``steps`` and ``half``.
+        settings: see ``TrainSettings``; a resumed run keeps those of its checkpoint, but for ``steps``, ``batch``
+            and ``half``.
         models: to start from instead of random ones.
         minutes: stop after this long, keeping a checkpoint; None trains to the end.
         save_every: seconds between checkpoints.
         device: "cpu" or "cuda".
         compile_blocks: let ``torch.compile`` fuse each block; twice as fast on a CPU, and needs a C++ compiler.
         world: where batches come from; ``World("train", seed)`` by default.
+        workers: processes that render batches ahead; 0 renders each one when it is needed.
+        finish: the learning rate falls to its end within ``minutes``.
         on_step: called with (step, loss).
         on_save: called with (EMA transformer, EMA text encoder, step, losses) whenever a checkpoint is written.
 
@@ -208,11 +225,11 @@ def train(
         for optimizer, state in zip(stack, saved["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         first, losses, seconds, clips = saved["step"], saved["losses"], saved["seconds"], saved["clips"]
-        settings = replace(TrainSettings(**json.loads(saved["settings"])), steps=settings.steps, half=settings.half)
+        kept = TrainSettings(**json.loads(saved["settings"]))
+        settings = replace(kept, steps=settings.steps, batch=settings.batch, half=settings.half)
     if compile_blocks:
         for module in (*transformer.blocks, *transformer.injectors.values()):
             module.compile(dynamic=True)
-    world = world or World("train", settings.seed, variants=2, device=device)
     rates = [settings.muon_rate, settings.learning_rate]
     started = saved_at = time.monotonic()
 
@@ -238,13 +255,18 @@ def train(
             on_save(*averaged, step, losses)
 
     generator, step = torch.Generator(), first
-    for step in range(first, settings.steps):
-        task, shape, causal, apart = plan(step, settings)
-        batch = world.batch(task, shape, step).to(device)
+    feed = batches(Steps(settings.seed, Planned(settings), world=world), first, settings.steps, workers)
+    for step, batch in enumerate(feed, first):
+        _, shape, causal, apart = plan(step, settings)
+        batch = batch.to(device)
+        scale = rate_scale(step, settings)
+        if finish and minutes is not None:
+            left = 1 - (time.monotonic() - started) / (60 * minutes)
+            scale = min(scale, max(0.02, left / settings.decay))
         generator.manual_seed(settings.seed * 1_000_003 + step)
         for optimizer, rate in zip(stack, rates, strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * rate_scale(step, settings)
+                group["lr"] = rate * scale
         loss = loss_of(transformer, encoder, batch, settings, generator, causal=causal, apart=apart)
         for optimizer in stack:
             optimizer.zero_grad(set_to_none=True)
@@ -290,6 +312,3 @@ def _read(checkpoint: Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{checkpoint} is no checkpoint of stage-train: it lacks {sorted(missing)}. {advice}")
     return saved
-
-
-__all__ = ["TrainSettings", "load", "loss_of", "plan", "rate_scale", "train"]
