@@ -1,4 +1,4 @@
-"""CogVideoX, Mochi, Cosmos (latents of 2 or 4 frames, 4 x 6) and the portrait model at tiny configurations."""
+"""CogVideoX, Mochi, Cosmos (latents of 2 or 4 frames, 4 x 6) and the built-in models at tiny configurations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from diffusers import CogVideoXTransformer3DModel, CosmosTransformer3DModel, Moc
 from torch import Tensor, nn
 
 from synccache.portrait.transformer import PortraitConfig, PortraitTransformer
+from synccache.stage.transformer import StageTransformer
 
 from . import Case, Noise, falling, seeded
 
@@ -75,6 +76,19 @@ def voice(seed: int) -> Tensor:
     return Noise(seed + 100)(1, 2, PORTRAIT.audio_tokens, PORTRAIT.audio_dim + 1)
 
 
+def stage(seed: int) -> dict[str, Any]:
+    """Four frames that edit a clip: a pair of frames at a time, each with ten audio tokens."""
+    noise = Noise(seed)
+    return {
+        "hidden_states": noise(1, 3, 4, 16, 16), "encoder_hidden_states": noise(1, 20, 24), "audio": sounds(seed),
+        "source": noise(1, 3, 4, 16, 16).clamp(-1, 1), "return_dict": False,
+    }  # fmt: skip
+
+
+def sounds(seed: int) -> Tensor:
+    return Noise(seed + 100)(1, 2, 4, 5, 65)
+
+
 def residuals(seed: int) -> list[Tensor]:
     """What a ControlNet adds in blocks 0, 2 and 4: three times [1, 12, 24]."""
     noise = Noise(seed)
@@ -106,5 +120,9 @@ CASES = (
         "portrait", "portrait", lambda: seeded(lambda: PortraitTransformer(PORTRAIT)), portrait, falling, filled=5,
         output=lambda out: out, live=("audio_modules.0", "audio_modules.2", "audio_modules.4"),
         changed=lambda inputs: {**inputs, "audio": voice(7)},
+    ),
+    Case(
+        "stage", "stage", lambda: seeded(lambda: StageTransformer(24, 32, 2, 5, (0, 2, 4))), stage, falling, filled=5,
+        live=("injectors.0", "injectors.2", "injectors.4"), changed=lambda inputs: {**inputs, "audio": sounds(7)},
     ),
 )  # fmt: skip

@@ -11,8 +11,9 @@ from synccache.portrait.hearing import FEATURES, TOKENS
 from synccache.stage.data import TASKS, Shape, World
 from synccache.stage.feed import Steps, batches
 from synccache.stage.files import load, save
+from synccache.stage.schedule import TrainSettings, plan, rate_scale
 from synccache.stage.text import StageTextEncoder
-from synccache.stage.train import TrainSettings, loss_of, plan, rate_scale, train
+from synccache.stage.train import loss_of, train
 from synccache.stage.transformer import StageTransformer
 
 

@@ -16,8 +16,9 @@ from ..stage.data import World
 from ..stage.files import load
 from ..stage.pictures import sample_sheet
 from ..stage.pipeline import StagePipeline
+from ..stage.schedule import TrainSettings
 from ..stage.text import StageTextEncoder
-from ..stage.train import TrainSettings, train
+from ..stage.train import train
 from ..stage.transformer import StageTransformer
 from .console import Stopped, say, shown
 from .progress import CountBar

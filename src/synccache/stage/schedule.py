@@ -1,0 +1,79 @@
+"""What each training step does: its settings, its task, the shape of its clips, its learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .data import Shape
+
+# (share of the steps, frames, pixels, clips in a batch of 16)
+SHAPES = (
+    (0.66, 8, 32, 16),
+    (0.08, 4, 32, 24),
+    (0.06, 16, 32, 8),
+    (0.08, 4, 48, 12),
+    (0.06, 8, 48, 8),
+    (0.04, 4, 64, 8),
+    (0.02, 8, 64, 4),
+)
+TASK_SHARES = {"scene": 0.52, "first": 0.12, "reference": 0.12, "edit": 0.13, "continue": 0.11}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What a training run depends on; stored in its checkpoint.
+
+    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``. Of the steps, ``causal``
+    see only what came before, and in ``apart`` each pair of frames has a noise level of its own. The learning rate
+    stays where it is until ``decay`` of the run is left.
+    """
+
+    steps: int = 30_000
+    seed: int = 0
+    batch: int = 16
+    learning_rate: float = 1.5e-3
+    muon_rate: float = 2e-2
+    warmup: int = 200
+    decay: float = 0.25
+    mouth_weight: float = 13.0
+    person_weight: float = 3.0
+    ema: float = 0.998
+    drop: float = 0.12
+    causal: float = 0.15
+    apart: float = 0.12
+    time_mean: float = 0.4
+    time_std: float = 1.3
+    half: bool = True
+
+
+def rate_scale(step: int, settings: TrainSettings) -> float:
+    """Linear warm-up, constant, then linear decay to 2 %."""
+    left = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
+    return min((step + 1) / settings.warmup, 1.0, max(0.02, left))
+
+
+def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:
+    """Task, shape, whether attention is causal, whether noise levels differ: what ``step`` trains."""
+    generator = torch.Generator().manual_seed(settings.seed * 7_919_993 + step)
+    shares = torch.tensor([share for share, *_ in SHAPES])
+    tasks = torch.tensor(list(TASK_SHARES.values()))
+    if step < settings.warmup:  # what costs least, until something is learnt
+        shares[1:] = 0
+    _, frames, size, clips = SHAPES[int(torch.multinomial(shares, 1, generator=generator))]
+    task = list(TASK_SHARES)[int(torch.multinomial(tasks, 1, generator=generator))]
+    chance = torch.rand(2, generator=generator)
+    batch = max(1, clips * settings.batch // 16)
+    return task, Shape(frames, size, batch), bool(chance[0] < settings.causal), bool(chance[1] < settings.apart)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Task and shape of a step, for the processes that render."""
+
+    settings: TrainSettings
+
+    def __call__(self, step: int) -> tuple[str, Shape]:
+        task, shape, *_ = plan(step, self.settings)
+        return task, shape
