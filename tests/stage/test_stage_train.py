@@ -27,9 +27,7 @@ class Speech:
 
 @pytest.fixture
 def world():
-    made = World.__new__(World)
-    made.seed, made.device, made.speech = 0, "cpu", Speech()
-    return made
+    return World(speech=Speech())
 
 
 SETTINGS = TrainSettings(steps=5, warmup=1, batch=2, half=False)

@@ -12,7 +12,7 @@ import typer
 from ..animation.request import check_writable
 from ..errors import InputError
 from ..portrait.pictures import loss_curve
-from ..stage.data import World
+from ..portrait.speech import Utterances
 from ..stage.files import load
 from ..stage.pictures import sample_sheet
 from ..stage.pipeline import StagePipeline
@@ -70,7 +70,7 @@ def stage_train(
     models = None if initial is None else load(initial)
     _make(out)
     recent: list[float] = []
-    held_out: list[World] = []
+    held_out: list[Utterances] = []
 
     def step(index: int, loss: float) -> None:
         recent.append(loss)
@@ -82,7 +82,7 @@ def stage_train(
     ) -> None:
         loss_curve(losses, out / "loss.png")
         if not held_out:
-            held_out.append(World("test"))
+            held_out.append(Utterances("test", silent=0.0))
         pipe = StagePipeline.of(transformer, encoder)
         pipe.set_progress_bar_config(disable=True)
         sample_sheet(pipe, held_out[0], out / "sheet.png")

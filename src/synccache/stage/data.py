@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -61,36 +61,44 @@ class Batch:
         return Batch(**moved)
 
 
+class Speech(Protocol):
+    """Where sounds come from: ``portrait.speech.Utterances``, or less in a test."""
+
+    def sample(self, rng: np.random.Generator, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Features [frames, TOKENS, FEATURES], opening and width [frames] of the mouth."""
+
+
 class World:
     """Draws batches.
 
     Args:
-        split: of the speech, "train" or "test".
         seed: of everything that is drawn.
-        variants: of each recording, see ``Utterances``.
+        speech: None: the packaged training speech, two variants of each recording.
         device: where scenes are rendered.
     """
 
-    def __init__(
-        self, split: str = "train", seed: int = 0, variants: int = 1, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, seed: int = 0, speech: Speech | None = None, device: torch.device | str = "cpu") -> None:
         self.seed, self.device = seed, device
-        self.speech = Utterances(split, variants=variants, seed=seed, silent=0.04)
+        self.speech = speech or Utterances("train", variants=2, seed=seed, silent=0.04)
 
     def batch(self, task: str, shape: Shape, step: int) -> Batch:
         """The batch number ``step`` of a task, a function of the seed, the step, the task and the shape."""
         number = (self.seed * 1_000_003 + step) % (1 << 48)
         dice = Dice(torch.Generator().manual_seed(number))
-        tracks = self.tracks(np.random.default_rng((self.seed, step)), shape)
+        tracks = tracks_of(self.speech, (self.seed, step), shape.batch, shape.frames)
         return make(task, draw(dice, shape.batch, shape.frames), tracks, shape.size, dice, self.device)
 
-    def tracks(self, rng: np.random.Generator, shape: Shape) -> tuple[Tensor, Tensor, Tensor]:
-        """Sounds [B, STREAMS, T, TOKENS, FEATURES] with opening and width [B, STREAMS, T] of the mouths to them."""
-        drawn = [self.speech.sample(rng, shape.frames) for _ in range(shape.batch * STREAMS)]
-        sound, opening, width = (
-            torch.stack(part).unflatten(0, (shape.batch, STREAMS)) for part in zip(*drawn, strict=True)
-        )
-        return sound, opening, width
+
+def tracks_of(speech: Speech, key: int | tuple[int, ...], batch: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sounds [B, STREAMS, T, TOKENS, FEATURES] with opening and width [B, STREAMS, T] of the mouths to them.
+
+    Args:
+        key: seed of what is drawn.
+    """
+    rng = np.random.default_rng(key)
+    drawn = [speech.sample(rng, frames) for _ in range(batch * STREAMS)]
+    sound, opening, width = (torch.stack(part).unflatten(0, (batch, STREAMS)) for part in zip(*drawn, strict=True))
+    return sound, opening, width
 
 
 def make(
@@ -106,7 +114,7 @@ def make(
     """Render scenes as clips of ``task`` (one of ``TASKS``) at ``size`` pixels.
 
     Args:
-        tracks: as ``World.tracks`` gives them.
+        tracks: as ``tracks_of`` gives them.
         complete: captions leave nothing out that they can say.
     """
     sound, opening, width = tracks

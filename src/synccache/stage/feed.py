@@ -17,11 +17,11 @@ Plan = Callable[[int], tuple[str, Shape]]  # task and shape of a step
 class Steps(Dataset):
     """Item ``i`` is the batch of step ``i``; the world is made when the first one is asked for."""
 
-    def __init__(self, seed: int, plan: Plan, variants: int = 2, world: World | None = None) -> None:
-        self.seed, self.plan, self.variants, self.world = seed, plan, variants, world
+    def __init__(self, seed: int, plan: Plan, world: World | None = None) -> None:
+        self.seed, self.plan, self.world = seed, plan, world
 
     def __getitem__(self, step: int) -> Batch:
-        self.world = self.world or World("train", self.seed, self.variants)
+        self.world = self.world or World(self.seed)
         return self.world.batch(*self.plan(step), step)
 
 

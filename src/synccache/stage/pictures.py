@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from .captions import captions
-from .data import HELD_OUT, Shape, World, make
+from .data import HELD_OUT, Speech, make, tracks_of
 from .pipeline import StagePipeline
 from .scenes import Dice
 from .world import draw
@@ -25,11 +25,11 @@ def strip(video: Tensor) -> np.ndarray:
 
 
 def sample_sheet(
-    pipe: StagePipeline, world: World, path: Path, *, clips: int = 6, size: int = 32, frames: int = 8, steps: int = 20
+    pipe: StagePipeline, speech: Speech, path: Path, *, clips: int = 6, size: int = 32, frames: int = 8, steps: int = 20
 ) -> list[str]:
     """Write a PNG of ``clips`` held-out scenes, generated on the left, true on the right; return their captions."""
     dice = Dice(torch.Generator().manual_seed(HELD_OUT))
-    tracks = world.tracks(np.random.default_rng(HELD_OUT), Shape(frames, size, clips))
+    tracks = tracks_of(speech, HELD_OUT, clips, frames)
     scenes = draw(dice, clips, frames)
     said = captions(scenes, dice, complete=True)
     truth = make("scene", scenes, tracks, size, dice, complete=True)

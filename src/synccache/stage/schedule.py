@@ -20,12 +20,24 @@ SHAPES = (
 )
 TASK_SHARES = {"scene": 0.52, "first": 0.12, "reference": 0.12, "edit": 0.13, "continue": 0.11}
 
+# Short clips first: scenes and faces are learnt from many of them rather than from many frames.
+EARLY_SHAPES = (
+    (0.62, 4, 32, 20),
+    (0.28, 8, 32, 12),
+    (0.02, 16, 32, 4),
+    (0.04, 4, 48, 8),
+    (0.02, 8, 48, 4),
+    (0.02, 4, 64, 4),
+)
+EARLY_TASKS = {"scene": 0.66, "first": 0.09, "reference": 0.09, "edit": 0.06, "continue": 0.1}
+
 
 @dataclass(frozen=True)
 class TrainSettings:
     """What a training run depends on; stored in its checkpoint.
 
-    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``. Of the steps, ``causal``
+    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``; ``EARLY_SHAPES``
+    and ``EARLY_TASKS`` hold for the first ``early`` of the run. Of the steps, ``causal``
     see only what came before, and in ``apart`` each pair of frames has a noise level of its own. The learning rate
     stays where it is until ``decay`` of the run is left.
     """
@@ -37,6 +49,7 @@ class TrainSettings:
     muon_rate: float = 2e-2
     warmup: int = 200
     decay: float = 0.25
+    early: float = 0.1
     mouth_weight: float = 13.0
     person_weight: float = 3.0
     ema: float = 0.998
@@ -57,12 +70,13 @@ def rate_scale(step: int, settings: TrainSettings) -> float:
 def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:
     """Task, shape, whether attention is causal, whether noise levels differ: what ``step`` trains."""
     generator = torch.Generator().manual_seed(settings.seed * 7_919_993 + step)
-    shares = torch.tensor([share for share, *_ in SHAPES])
-    tasks = torch.tensor(list(TASK_SHARES.values()))
+    early = step < settings.early * settings.steps
+    shapes, shares = (EARLY_SHAPES, EARLY_TASKS) if early else (SHAPES, TASK_SHARES)
+    likely = torch.tensor([share for share, *_ in shapes])
     if step < settings.warmup:  # what costs least, until something is learnt
-        shares[1:] = 0
-    _, frames, size, clips = SHAPES[int(torch.multinomial(shares, 1, generator=generator))]
-    task = list(TASK_SHARES)[int(torch.multinomial(tasks, 1, generator=generator))]
+        likely[1:] = 0
+    _, frames, size, clips = shapes[int(torch.multinomial(likely, 1, generator=generator))]
+    task = list(shares)[int(torch.multinomial(torch.tensor(list(shares.values())), 1, generator=generator))]
     chance = torch.rand(2, generator=generator)
     batch = max(1, clips * settings.batch // 16)
     return task, Shape(frames, size, batch), bool(chance[0] < settings.causal), bool(chance[1] < settings.apart)

@@ -130,7 +130,7 @@ def train(
         save_every: seconds between checkpoints.
         device: "cpu" or "cuda".
         compile_blocks: let ``torch.compile`` fuse each block; twice as fast on a CPU, and needs a C++ compiler.
-        world: where batches come from; ``World("train", seed)`` by default.
+        world: where batches come from; ``World(seed)`` by default.
         workers: processes that render batches ahead; 0 renders each one when it is needed.
         finish: the learning rate falls to its end within ``minutes``.
         on_step: called with (step, loss).
