@@ -79,7 +79,7 @@ def test_the_rate_rises_stays_and_falls():
 
 
 def test_batches_come_in_order_from_processes_too(world):
-    data = Steps(0, lambda step: ("scene", SHAPE), world=world)
+    data = Steps(0, lambda step: ("scene", SHAPE, step), world)
     assert [torch.equal(b.frames, data[i].frames) for i, b in enumerate(batches(data, 3, 5), 3)] == [True, True]
 
 

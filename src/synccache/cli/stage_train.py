@@ -16,6 +16,7 @@ from ..portrait.speech import Utterances
 from ..stage.files import load
 from ..stage.pictures import sample_sheet
 from ..stage.pipeline import StagePipeline
+from ..stage.ranks import joined
 from ..stage.schedule import TrainSettings
 from ..stage.text import StageTextEncoder
 from ..stage.train import train
@@ -31,6 +32,8 @@ Examples:
   synccache stage-train --out runs/stage --minutes 60 --compile
 
   synccache stage-train --out runs/more --from src/synccache/stage/assets --compile
+
+  OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m synccache stage-train --out runs/stage --compile
 
   synccache stage-train --out runs/gpu --device cuda --minutes 9 --finish --batch 256 --workers 14 --compile
 """
@@ -96,7 +99,7 @@ def stage_train(
         try:
             train(
                 out, settings, models=models, minutes=minutes, finish=finish, save_every=save_every, device=device,
-                workers=workers, compile_blocks=compile_blocks, on_step=step, on_save=save,
+                workers=workers, ranks=joined(), compile_blocks=compile_blocks, on_step=step, on_save=save,
             )  # fmt: skip
         except KeyboardInterrupt:
             raise Stopped(f"the last checkpoint in {shown(out)} is kept; the same command goes on from it") from None

@@ -81,11 +81,10 @@ class World:
         self.seed, self.device = seed, device
         self.speech = speech or Utterances("train", variants=2, seed=seed, silent=0.04)
 
-    def batch(self, task: str, shape: Shape, step: int) -> Batch:
-        """The batch number ``step`` of a task, a function of the seed, the step, the task and the shape."""
-        number = (self.seed * 1_000_003 + step) % (1 << 48)
-        dice = Dice(torch.Generator().manual_seed(number))
-        tracks = tracks_of(self.speech, (self.seed, step), shape.batch, shape.frames)
+    def batch(self, task: str, shape: Shape, number: int) -> Batch:
+        """The batch of that number, a function of it, the seed, the task and the shape."""
+        dice = Dice(torch.Generator().manual_seed((self.seed * 1_000_003 + number) % (1 << 48)))
+        tracks = tracks_of(self.speech, (self.seed, number), shape.batch, shape.frames)
         return make(task, draw(dice, shape.batch, shape.frames), tracks, shape.size, dice, self.device)
 
 

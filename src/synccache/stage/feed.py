@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .data import Batch, Shape, World
 
-Plan = Callable[[int], tuple[str, Shape]]  # task and shape of a step
+Plan = Callable[[int], tuple[str, Shape, int]]  # task, shape and number of a step's batch
 
 
 class Steps(Dataset):
@@ -22,7 +22,7 @@ class Steps(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         self.world = self.world or World(self.seed)
-        return self.world.batch(*self.plan(step), step)
+        return self.world.batch(*self.plan(step))
 
 
 def batches(data: Steps, first: int, end: int, workers: int = 0) -> Iterator[Batch]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from .data import Shape
+from .ranks import Ranks
 
 # (share of the steps, frames, pixels, clips in a batch of 16)
 SHAPES = (
@@ -84,10 +85,12 @@ def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:
 
 @dataclass(frozen=True)
 class Planned:
-    """Task and shape of a step, for the processes that render."""
+    """Task, shape and number of a step's batch in one of several processes, for those who render."""
 
     settings: TrainSettings
+    ranks: Ranks
 
-    def __call__(self, step: int) -> tuple[str, Shape]:
+    def __call__(self, step: int) -> tuple[str, Shape, int]:
         task, shape, *_ = plan(step, self.settings)
-        return task, shape
+        own = max(1, shape.batch // self.ranks.count)
+        return task, replace(shape, batch=own), step * self.ranks.count + self.ranks.number

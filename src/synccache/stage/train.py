@@ -25,9 +25,12 @@ from .data import Batch, World
 from .feed import Steps, batches
 from .files import save
 from .layout import PAIR
+from .ranks import Ranks
 from .schedule import Planned, TrainSettings, plan, rate_scale
 from .text import StageTextEncoder
 from .transformer import StageTransformer
+
+ALIGNED = 50  # steps after which processes that train together are given the same weights
 
 
 def loss_of(
@@ -113,6 +116,7 @@ def train(
     world: World | None = None,
     workers: int = 0,
     finish: bool = False,
+    ranks: Ranks | None = None,
     on_step: Callable[[int, float], None] | None = None,
     on_save: Callable[[StageTransformer, StageTextEncoder, int, list[tuple[int, float]]], None] | None = None,
 ) -> Path:
@@ -133,6 +137,7 @@ def train(
         world: where batches come from; ``World(seed)`` by default.
         workers: processes that render batches ahead; 0 renders each one when it is needed.
         finish: the learning rate falls to its end within ``minutes``.
+        ranks: processes that train together, each with its part of every batch; the first one writes.
         on_step: called with (step, loss).
         on_save: called with (EMA transformer, EMA text encoder, step, losses) whenever a checkpoint is written.
 
@@ -161,6 +166,7 @@ def train(
     if compile_blocks:
         for module in (*transformer.blocks, *transformer.injectors.values()):
             module.compile(dynamic=True)
+    ranks = ranks or Ranks()
     rates = [settings.muon_rate, settings.learning_rate]
     started = saved_at = time.monotonic()
 
@@ -185,16 +191,15 @@ def train(
         if on_save:
             on_save(*averaged, step, losses)
 
-    generator, step = torch.Generator(), first
-    feed = batches(Steps(settings.seed, Planned(settings), world=world), first, settings.steps, workers)
+    generator, step, elapsed = torch.Generator(), first, 0.0
+    feed = batches(Steps(settings.seed, Planned(settings, ranks), world), first, settings.steps, workers)
     for step, batch in enumerate(feed, first):
         _, shape, causal, apart = plan(step, settings)
         batch = batch.to(device)
         scale = rate_scale(step, settings)
         if finish and minutes is not None:
-            left = 1 - (time.monotonic() - started) / (60 * minutes)
-            scale = min(scale, max(0.02, left / settings.decay))
-        generator.manual_seed(settings.seed * 1_000_003 + step)
+            scale = min(scale, max(0.02, (1 - elapsed / (60 * minutes)) / settings.decay))
+        generator.manual_seed(settings.seed * 1_000_003 + step * ranks.count + ranks.number)
         for optimizer, rate in zip(stack, rates, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
@@ -202,21 +207,25 @@ def train(
         for optimizer in stack:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        told = ranks.average(both, torch.tensor([float(loss.detach()), time.monotonic() - started]))
+        elapsed = float(told[1])
         nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         for optimizer in stack:
             optimizer.step()
         ema.update(both, step)
         clips += shape.batch
-        losses.append((step, float(loss.detach())))
+        losses.append((step, float(told[0])))
         if on_step:
             on_step(step, losses[-1][1])
-        now = time.monotonic()
-        if minutes is not None and now - started > 60 * minutes:
+        if step % ALIGNED == 0:
+            ranks.align(both)
+        if minutes is not None and elapsed > 60 * minutes:
             break
-        if now - saved_at > save_every:
+        if ranks.number == 0 and time.monotonic() - saved_at > save_every:
             keep(step + 1)
             saved_at = time.monotonic()
-    keep(step + 1)
+    if ranks.number == 0:
+        keep(step + 1)
     return out
 
 
