@@ -27,6 +27,7 @@ COMMANDS = (
     "portrait-train",
     "portrait-eval",
     "stage-train",
+    "stage-eval",
 )
 
 
