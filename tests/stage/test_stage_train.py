@@ -10,7 +10,7 @@ from synccache.errors import InputError
 from synccache.portrait.hearing import FEATURES, TOKENS
 from synccache.stage.data import TASKS, Shape, World
 from synccache.stage.feed import Steps, batches
-from synccache.stage.files import load, save
+from synccache.stage.files import about, load, save
 from synccache.stage.schedule import TrainSettings, plan, rate_scale
 from synccache.stage.text import StageTextEncoder
 from synccache.stage.train import loss_of, train
@@ -100,6 +100,19 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, world
     assert resumed == [3, 4]
     for a, b in zip(load(whole), load(parts), strict=True):
         assert same(a.state_dict(), b.state_dict())
+
+
+def test_weights_are_gone_on_from(tmp_path, world):
+    train(tmp_path / "first", replace(SETTINGS, steps=2), models=models(), world=world)
+    assert about(tmp_path / "first")["step"] == 2 and about(tmp_path / "first")["clips"] > 0
+    seen = []
+    train(
+        tmp_path / "more", replace(SETTINGS, steps=4, start=2), models=load(tmp_path / "first"), spent=(1.0, 4),
+        world=world, on_step=lambda step, _: seen.append(step),
+    )  # fmt: skip
+    found = about(tmp_path / "more")
+    assert seen == [2, 3] and found["step"] == 4 and found["clips"] > 4 and found["hours"] >= 1
+    assert rate_scale(2, replace(SETTINGS, start=2, warmup=10, steps=100)) == 0.1
 
 
 def test_a_foreign_checkpoint_is_refused(tmp_path, world):

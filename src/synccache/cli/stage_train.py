@@ -13,7 +13,7 @@ from ..animation.request import check_writable
 from ..errors import InputError
 from ..portrait.pictures import loss_curve
 from ..portrait.speech import Utterances
-from ..stage.files import load
+from ..stage.files import about, load
 from ..stage.pictures import sample_sheet
 from ..stage.pipeline import StagePipeline
 from ..stage.ranks import joined
@@ -45,7 +45,12 @@ def stage_train(
     minutes: Annotated[float | None, typer.Option(metavar="M", help="Stop after M minutes, resumable.")] = None,
     finish: Annotated[bool, typer.Option(help="Let the learning rate fall to its end within --minutes.")] = False,
     initial: Annotated[
-        Path | None, typer.Option("--from", metavar="FOLDER", help="Weights to start from, with a fresh optimiser.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Weights to go on from: the steps are counted on, the optimiser starts anew.",
+        ),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu or cuda.")] = "cpu",
     batch: Annotated[int, typer.Option(metavar="N", help="Clips of a batch at 32x32, 8 frames.")] = TrainSettings.batch,
@@ -70,7 +75,7 @@ def stage_train(
         raise InputError(f"batch must be 1 or more, workers 0 or more, but they are {batch} and {workers}.")
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"device must be cpu, or cuda where there is a GPU, but is {device}.")
-    models = None if initial is None else load(initial)
+    models, known = (None, {}) if initial is None else (load(initial), about(initial))
     _make(out)
     recent: list[float] = []
     held_out: list[Utterances] = []
@@ -92,14 +97,15 @@ def stage_train(
 
     usual = TrainSettings()
     settings = TrainSettings(
-        steps=steps, seed=seed, batch=batch,
+        steps=steps, seed=seed, batch=batch, start=int(known.get("step", 0)),
         learning_rate=rate * usual.learning_rate, muon_rate=rate * usual.muon_rate,
     )  # fmt: skip
     with CountBar("training") as bar:
         try:
             train(
-                out, settings, models=models, minutes=minutes, finish=finish, save_every=save_every, device=device,
-                workers=workers, ranks=joined(), compile_blocks=compile_blocks, on_step=step, on_save=save,
+                out, settings, models=models, spent=(known.get("hours", 0.0), known.get("clips", 0)),
+                minutes=minutes, finish=finish, save_every=save_every, device=device, workers=workers,
+                ranks=joined(), compile_blocks=compile_blocks, on_step=step, on_save=save,
             )  # fmt: skip
         except KeyboardInterrupt:
             raise Stopped(f"the last checkpoint in {shown(out)} is kept; the same command goes on from it") from None

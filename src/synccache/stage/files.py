@@ -15,16 +15,22 @@ from .transformer import StageTransformer
 
 
 def save(
-    folder: Path, transformer: StageTransformer, encoder: StageTextEncoder, about: dict[str, Any] | None = None
+    folder: Path, transformer: StageTransformer, encoder: StageTextEncoder, known: dict[str, Any] | None = None
 ) -> None:
-    """Write ``transformer/`` and ``text_encoder/`` into ``folder``, and ``about.json`` with what is known of them."""
+    """Write ``transformer/``, ``text_encoder/`` and what is ``known`` of them, ``about.json``, into ``folder``."""
     for name, model in (("transformer", transformer), ("text_encoder", encoder)):
         half = copy.deepcopy(model)
         for parameter in half.parameters():
             parameter.data = parameter.data.to("cpu", torch.float16)
         half.save_pretrained(folder / name)
-    if about is not None:
-        (folder / "about.json").write_text(json.dumps(about))
+    if known is not None:
+        (folder / "about.json").write_text(json.dumps(known))
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What ``save`` was told of the weights in ``folder``: how many steps, clips and hours they were trained."""
+    path = folder / "about.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def load(folder: Path) -> tuple[StageTransformer, StageTextEncoder]:

@@ -40,7 +40,8 @@ class TrainSettings:
     Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``; ``EARLY_SHAPES``
     and ``EARLY_TASKS`` hold for the first ``early`` of the run. Of the steps, ``causal``
     see only what came before, and in ``apart`` each pair of frames has a noise level of its own. The learning rate
-    stays where it is until ``decay`` of the run is left.
+    stays where it is until ``decay`` of the run is left. ``start`` is the number of the first step, more than 0 where
+    the weights to start from have been trained so far.
     """
 
     steps: int = 30_000
@@ -51,6 +52,7 @@ class TrainSettings:
     warmup: int = 200
     decay: float = 0.25
     early: float = 0.1
+    start: int = 0
     mouth_weight: float = 13.0
     person_weight: float = 3.0
     ema: float = 0.998
@@ -65,7 +67,7 @@ class TrainSettings:
 def rate_scale(step: int, settings: TrainSettings) -> float:
     """Linear warm-up, constant, then linear decay to 2 %."""
     left = (settings.steps - step) / max(1.0, settings.decay * settings.steps)
-    return min((step + 1) / settings.warmup, 1.0, max(0.02, left))
+    return min((step - settings.start + 1) / settings.warmup, 1.0, max(0.02, left))
 
 
 def plan(step: int, settings: TrainSettings) -> tuple[str, Shape, bool, bool]:

@@ -109,6 +109,7 @@ def train(
     settings: TrainSettings,
     *,
     models: tuple[StageTransformer, StageTextEncoder] | None = None,
+    spent: tuple[float, int] = (0.0, 0),
     minutes: float | None = None,
     save_every: float = 300.0,
     device: str = "cpu",
@@ -130,6 +131,7 @@ def train(
         settings: see ``TrainSettings``; a resumed run keeps those of its checkpoint, but for ``steps``, ``batch``
             and ``half``.
         models: to start from instead of random ones.
+        spent: hours and clips that they took.
         minutes: stop after this long, keeping a checkpoint; None trains to the end.
         save_every: seconds between checkpoints.
         device: "cpu" or "cuda".
@@ -150,7 +152,7 @@ def train(
     transformer, encoder = models or (StageTransformer(), StageTextEncoder())
     both = nn.ModuleDict({"transformer": transformer, "text_encoder": encoder}).to(device).train()
     ema, stack = Ema(both, settings.ema), optimizers(transformer, encoder, settings)
-    first, losses, seconds, clips = 0, [], 0.0, 0
+    first, losses, seconds, clips = settings.start, [], 3600 * spent[0], spent[1]
     if checkpoint.is_file():
         saved = _read(checkpoint)
         try:
