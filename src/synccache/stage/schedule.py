@@ -37,11 +37,11 @@ EARLY_TASKS = {"scene": 0.66, "first": 0.09, "reference": 0.09, "edit": 0.06, "c
 class TrainSettings:
     """What a training run depends on; stored in its checkpoint.
 
-    Noise levels are ``sigmoid(N(time_mean, time_std))``. ``batch`` scales all of ``SHAPES``; ``EARLY_SHAPES``
-    and ``EARLY_TASKS`` hold for the first ``early`` of the run. Of the steps, ``causal``
-    see only what came before, and in ``apart`` each pair of frames has a noise level of its own. The learning rate
-    stays where it is until ``decay`` of the run is left. ``start`` is the number of the first step, more than 0 where
-    the weights to start from have been trained so far.
+    Noise levels are ``sigmoid(N(time_mean, time_std))``, high ones above all: there it is decided what is where.
+    ``batch`` scales all of ``SHAPES``; ``EARLY_SHAPES`` and ``EARLY_TASKS`` hold for the first ``early`` of the run. Of
+    the steps, ``causal`` see only what came before, and in ``apart`` each pair of frames has a noise level of its own.
+    The learning rate stays where it is until ``decay`` of the run is left. ``start`` is the number of the first step,
+    more than 0 where the weights to start from have been trained so far.
     """
 
     steps: int = 30_000
@@ -59,8 +59,8 @@ class TrainSettings:
     drop: float = 0.12
     causal: float = 0.15
     apart: float = 0.12
-    time_mean: float = 0.4
-    time_std: float = 1.3
+    time_mean: float = 0.9
+    time_std: float = 1.4
     half: bool = True
 
 
