@@ -1,5 +1,7 @@
 """The pipeline: files, sizes, what is kept, guidance, refusals; and that caching methods work on it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -103,3 +105,12 @@ def test_a_method_skips_steps_on_the_pipeline(pipe):
         filled = run(pipe, num_inference_steps=12)
     assert 0 < handle.trace.skipped() < 12 and not torch.allclose(plain, filled)
     assert torch.equal(run(pipe, num_inference_steps=12), plain)
+
+
+def test_the_packaged_model_is_small_and_runs():
+    assets = Path(synccache.__file__).parent / "stage" / "assets"
+    assert sum(file.stat().st_size for file in assets.rglob("*")) < 20e6
+    packaged = StagePipeline.packaged()
+    packaged.set_progress_bar_config(disable=True)
+    shown = run(packaged, height=32, width=32, num_frames=8, num_inference_steps=2)
+    assert shown.shape == (1, 3, 8, 32, 32) and shown.isfinite().all()
