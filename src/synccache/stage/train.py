@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..portrait.muon import Muon
+from .averages import Ema, averages
 from .data import Batch, World
 from .feed import Steps, batches
 from .files import save
@@ -90,20 +91,6 @@ def optimizers(
     ]
 
 
-class Ema:
-    """Exponential moving average of modules' parameters, with a warm-up of the decay."""
-
-    def __init__(self, modules: nn.ModuleDict, decay: float) -> None:
-        self.decay = decay
-        self.state = {k: v.detach().clone() for k, v in modules.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, modules: nn.ModuleDict, step: int) -> None:
-        decay = min(self.decay, (step + 1) / (step + 10))
-        current = modules.state_dict()
-        torch._foreach_lerp_(list(self.state.values()), [current[k] for k in self.state], 1 - decay)
-
-
 def train(
     out: Path,
     settings: TrainSettings,
@@ -136,7 +123,7 @@ def train(
         save_every: seconds between checkpoints.
         device: "cpu" or "cuda".
         compile_blocks: let ``torch.compile`` fuse each block; twice as fast on a CPU, and needs a C++ compiler.
-        world: where batches come from; ``World(seed)`` by default.
+        world: where batches come from; ``World(seed)`` by default, on ``device`` where there are no ``workers``.
         workers: processes that render batches ahead; 0 renders each one when it is needed.
         finish: the learning rate falls to its end within ``minutes``.
         ranks: processes that train together, each with its part of every batch; the first one writes.
@@ -193,6 +180,8 @@ def train(
         if on_save:
             on_save(*averaged, step, losses)
 
+    if world is None and not workers:
+        world = World(settings.seed, device=device)
     generator, step, elapsed = torch.Generator(), first, 0.0
     feed = batches(Steps(settings.seed, Planned(settings, ranks), world), first, settings.steps, workers)
     for step, batch in enumerate(feed, first):
@@ -229,19 +218,6 @@ def train(
     if ranks.number == 0:
         keep(step + 1)
     return out
-
-
-def averages(
-    transformer: StageTransformer, encoder: StageTextEncoder, ema: Ema
-) -> tuple[StageTransformer, StageTextEncoder]:
-    """Models with the averaged weights, on the CPU, in evaluation mode."""
-    pair = StageTransformer(**_sizes(transformer)), StageTextEncoder(**_sizes(encoder))
-    nn.ModuleDict({"transformer": pair[0], "text_encoder": pair[1]}).load_state_dict(ema.state)
-    return pair[0].eval(), pair[1].eval()
-
-
-def _sizes(model: Any) -> dict[str, Any]:
-    return {k: v for k, v in dict(model.config).items() if not k.startswith("_")}
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
