@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 GUIDANCE_SCALE = 3.0  # of the audio in the portrait model: what the packaged weights were judged at
 TRAINING_STEPS = 2400  # of the portrait model
+STAGE_GUIDANCE_SCALE = 4.0  # of text and sound together in the stage model
+STAGE_STEPS = 30  # of its sampler
+STAGE_TRAINING_STEPS, STAGE_BATCH = 30_000, 16
 METHOD = "synccache"  # where no method is named, and no speed is asked for
 
 

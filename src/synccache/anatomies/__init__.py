@@ -19,6 +19,7 @@ from . import (
     qwen_image,
     sd3,
     skyreels,
+    stage,
     wan,
     wan_animate,
     wan_official,
@@ -27,7 +28,7 @@ from . import (
 )
 
 # ComfyUI first: its S2V class has the official one's name.
-OWN = (portrait, comfy, hunyuan_avatar, wan_s2v, wan_official)
+OWN = (portrait, stage, comfy, hunyuan_avatar, wan_s2v, wan_official)
 VIDEO = (wan, wan_animate, skyreels, hunyuan_video, ltx, cogvideox, mochi, cosmos)
 IMAGE = (flux, qwen_image, sd3, z_image)
 FAMILIES = (*OWN, *VIDEO, *IMAGE)

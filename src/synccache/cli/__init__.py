@@ -19,7 +19,10 @@ from ..launch.command import main as run_script
 from ..memory import keep_freed_memory
 from .console import Stopped, note, say, show_warnings_plainly
 
-COMMANDS = ("demo", "animate", "run", "methods", "inspect", "profile", "bench", "portrait-train", "portrait-eval")
+COMMANDS = (
+    *("demo", "animate", "run", "methods", "inspect", "profile", "bench"),
+    *("portrait-train", "portrait-eval", "stage-train", "stage-eval"),
+)
 
 
 def _print_version(wanted: bool) -> None:
