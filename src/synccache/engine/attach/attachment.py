@@ -130,6 +130,13 @@ class Attachment:
 
     def _refuse_compiled_parts(self) -> None:
         """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
+        for index in self.expert.rows:
+            if self.blocks[index].compiled is not None:
+                cls = original_class(self.blocks[index].module).__name__
+                raise Conflict(
+                    f"{self.engine.method.name!r} runs blocks on some of their tokens, which a compiled {cls} can't. "
+                    "Choose a method that leaves out whole blocks, or don't compile them."
+                )
         for index, name in self.expert.parts:
             if self.blocks[index].compiled is not None:
                 part = self.expert.structure.anatomy.blocks[index].get_submodule(name)
