@@ -1,6 +1,7 @@
 """HSA as a method: what it costs, who is in which group, what it holds, what it refuses."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -92,15 +93,77 @@ def test_one_group_is_the_untouched_model_bit_for_bit(pipe, name):
         assert handle.trace.cost() == 1 and handle.trace.computed() == 40
 
 
+def interrupt(done, of):
+    if done == 12:
+        raise InterruptedError
+
+
 @every
 def test_the_second_run_is_as_if_it_were_the_first(pipe, name):
+    plain, classes = sample(pipe), [type(m) for m in pipe.transformer.modules()]
     with synccache.cached(pipe, name):
         first = sample(pipe)
     with synccache.cached(pipe, name) as handle:
         sample(pipe, motion=True, seed=5, batch=2)
+        with pytest.raises(InterruptedError):
+            sample(pipe, on_step=interrupt)
         torch.testing.assert_close(sample(pipe), first, rtol=0, atol=1e-5)
         assert handle.bytes == 0
-    assert torch.equal(sample(pipe), sample(pipe))
+    assert torch.equal(sample(pipe), plain) and [type(m) for m in pipe.transformer.modules()] == classes
+
+
+@every
+def test_nothing_goes_by_what_it_is_called(pipe, name):
+    with synccache.cached(pipe, name) as handle:
+        first, method = sample(pipe), handle.method
+    with synccache.cached(pipe, replace(method, name="a7Qx")):
+        torch.testing.assert_close(sample(pipe), first, rtol=0, atol=1e-6)
+
+
+@every
+def test_what_others_write_over_is_no_longer_needed(pipe, name, monkeypatch):
+    """What the transformer returned, and the latent that it was given."""
+    with synccache.cached(pipe, name):
+        first = sample(pipe)
+
+    def wrapped(call):
+        def scribbling(latents, *args, **kwargs):
+            given = latents.clone()
+            out = call(given, *args, **kwargs)
+            kept = out.clone()
+            out.fill_(torch.nan), given.fill_(torch.nan)
+            return kept
+
+        return scribbling
+
+    class Scribbling(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+            self.forward = wrapped(inner)
+            self.cache_context = inner.cache_context
+
+    with synccache.cached(pipe, name):
+        inner = pipe.transformer
+        monkeypatch.setattr(pipe, "transformer", Scribbling(inner))
+        torch.testing.assert_close(sample(pipe), first, rtol=0, atol=1e-6)
+        monkeypatch.undo()
+
+
+@every
+@pytest.mark.parametrize("later", [torch.no_grad, torch.inference_mode])
+def test_inference_mode_may_begin_and_end_within_a_run(name, later):
+    model, text, x = build(layers=2), torch.randn(1, 5, 16), torch.randn(1, 4, 3, 4, 6)
+    earlier = torch.no_grad if later is torch.inference_mode else torch.inference_mode
+    outs = []
+    for change in (0, 12):
+        with synccache.cached(model, name, steps=40):
+            for step in range(40):
+                with (earlier if step < change else later)():
+                    time = torch.tensor([990.0 - 24 * step])
+                    out = model(x * (1 - 0.01 * step), time, text, return_dict=False)[0]
+            outs.append(out.clone())
+    torch.testing.assert_close(*outs, rtol=0, atol=1e-5)
 
 
 @every
