@@ -54,8 +54,8 @@ class Anatomy:
             (a ControlNet's residual): injection after the block, kept out of what is stored and live on every step.
         rows: for the name of a block class that can compute some of its tokens: ``{argument: dimensions}`` of what
             may have a row for each token besides the stream. These are tensors (also in tuples) of that many
-            dimensions, of which number 1 is as long as the stream. The first attention in such a block is that of its
-            tokens to each other, and nothing else in it mixes tokens.
+            dimensions, of which number 1 is as long as the stream. The first attention module in such a block is that
+            of its tokens to each other, and nothing else in it mixes tokens.
         grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
         offset: index of the first video token.
         width: number of channels of a token, for telling profiles apart.

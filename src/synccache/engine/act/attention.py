@@ -1,11 +1,13 @@
 """A block's self-attention: its keys and values are kept, and those of tokens that aren't computed taken from there.
 
-``torch.nn.functional.scaled_dot_product_attention`` is overheard on this thread and in this block only, by a
-``TorchFunctionMode``: nothing global is replaced, and whatever code calls it, a processor or a forward, works.
+``torch.nn.functional.scaled_dot_product_attention`` is overheard by a ``TorchFunctionMode`` on this thread and in the
+block's first attention module only, since the mode makes every call of torch in it slower. Nothing global is replaced,
+and whatever code calls it, a processor or a forward, works.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +21,7 @@ from ...core.groups import ROWS, put_
 from ...core.types import Region
 from ...errors import InputError, UnsupportedModel
 from ...memory import free_bytes
-from .call import Call
+from .call import Call, Run
 from .rows import Rows
 from .values import forecast, is_newest, keep, weigh
 
@@ -33,7 +35,7 @@ def attended(index: int) -> Region:
 
 
 class KeysAndValues(TorchFunctionMode):
-    """Inside, the first attention of block ``index`` is that of its ``tokens`` rows to themselves.
+    """Inside, torch's first attention is that of the ``tokens`` rows of block ``index`` to themselves.
 
     Args:
         rows: which ones these are; None: all of them.
@@ -45,10 +47,9 @@ class KeysAndValues(TorchFunctionMode):
         self.seen = False
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
         if func is not scaled_dot_product_attention or self.seen:
-            return func(*args, **kwargs)
-        self.seen = True
+            return func(*args, **kwargs) if kwargs else func(*args)
+        self.seen, kwargs = True, kwargs or {}
         bound = {**dict(zip(_NAMES, args, strict=False)), **kwargs}
         key, value = bound["key"], bound["value"]
         counts = {x.shape[ROWS] for x in (bound["query"], key, value)}
@@ -61,14 +62,20 @@ class KeysAndValues(TorchFunctionMode):
         bound["key"], bound["value"] = (self._completed(held[name], bound[name]) for name in ("key", "value"))
         return func(**bound)
 
-    def over(self) -> None:
-        """The block has run.
+    def around(self, run: Run, args: tuple, kwargs: Mapping[str, Any]) -> Any:
+        """Call the block so.
 
         Raises:
             UnsupportedModel: its attention wasn't seen.
         """
+        self.call.attention = self
+        try:
+            output = run(*args, **kwargs)
+        finally:
+            self.call.attention = None
         if not self.seen:
             raise UnsupportedModel(self._said("attends by a kernel of its own"))
+        return output
 
     def _completed(self, history: Any, fresh: Tensor) -> Tensor:
         """All rows' keys or values, ``fresh`` where they were computed now; these are kept, too."""
@@ -88,6 +95,14 @@ class KeysAndValues(TorchFunctionMode):
             f"{self.index} ({cls}) {what}. Let it attend by torch's scaled_dot_product_attention without a mask "
             "(diffusers: model.set_attention_backend('native')), or choose a method that leaves out whole blocks."
         )
+
+
+def run_attention(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The first attention module of block ``index`` is called."""
+    if not isinstance(call.attention, KeysAndValues):
+        return run(*args, **kwargs)
+    with call.attention:
+        return run(*args, **kwargs)
 
 
 def _keep(call: Call, index: int, key: Tensor, value: Tensor) -> None:
@@ -110,8 +125,9 @@ def _refuse_if_too_large(call: Call, key: Tensor, value: Tensor) -> None:
     """
     engine, expert = call.engine, call.expert
     size = torch.empty((), dtype=engine.storage_dtype or key.dtype).element_size()
-    each = (key.numel() + value.numel()) * size * engine.method.forecaster.anchors
-    wanted, held = each * len(expert.rows), engine.bytes[0]
+    regions = sum(r.rows for r in expert.filled)  # each keeps about as much as one key
+    numbers = len(expert.rows) * (key.numel() + value.numel()) + regions * key.numel()
+    wanted, held = numbers * size * engine.method.forecaster.anchors, engine.bytes[0]
     device = torch.device(engine.storage_device or key.device)
     limit = getattr(engine.method.scope, "limit", None)
     room, whose = (free_bytes(device), f"are free on {device}") if limit is None else (limit - held, "limit= leaves")

@@ -37,6 +37,7 @@ class Call(Evidence):
         entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
         weights: of forecasters, by anchors' times.
         length: of the first block's main stream, once that is called; ``rows``: those that are computed alone.
+        attention: takes part in the self-attention of the block that runs, where keys and values matter.
         work: how many blocks were computed, of a part of their tokens as that part.
         wanted: numbers that have to be brought from the device, and what takes them.
     """
@@ -65,6 +66,7 @@ class Call(Evidence):
         self.latest = -1
         self.length = 0
         self.rows: Rows | None = None
+        self.attention: Any = None
         self.work = 0.0
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()

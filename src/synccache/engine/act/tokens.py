@@ -49,10 +49,7 @@ def rows_of(call: Call, index: int, args: tuple, kwargs: Mapping[str, Any]) -> R
 
 def run_whole(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, Any], tokens: int) -> Any:
     """Compute block ``index`` on all its ``tokens``, and keep their keys and values."""
-    with KeysAndValues(call, index, tokens) as attention:
-        output = run(*args, **kwargs)
-    attention.over()
-    return output
+    return KeysAndValues(call, index, tokens).around(run, args, kwargs)
 
 
 def run_active(
@@ -72,9 +69,7 @@ def run_active(
     _add(rows, region, own, -1)
     args, kwargs = rows.arguments(structure, index, own, args, kwargs)
     bring_weights(structure.anatomy.blocks[index])
-    with KeysAndValues(call, index, rows.count, rows) as attention:
-        output = run(*args, **kwargs)
-    attention.over()
+    output = KeysAndValues(call, index, rows.count, rows).around(run, args, kwargs)
     new = next(iter(structure.given(index, output).values()))
     _add(rows, region, new, 1)
     if index == region.last:

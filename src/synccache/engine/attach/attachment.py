@@ -12,6 +12,7 @@ from ...conflicts import refuse_compiled, refuse_newcomer
 from ...core.advice import UNCOVERED, UNKNOWN
 from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
+from ..act.attention import run_attention
 from ..act.blocks import run_block
 from ..act.outputs import run_part
 from ..act.run import run_model
@@ -93,6 +94,9 @@ class Attachment:
             path, _, last = name.rpartition(".")
             seat = Seat(blocks[index].get_submodule(path), last)
             self.parts.append(hook(seat.now(), run_part, (index, name), seat, "a block"))
+        for index in expert.rows:
+            seat = Seat(blocks[index], expert.structure.anatomy.parts(index)[0])
+            self.parts.append(hook(seat.now(), run_attention, index, seat, "a block"))
         self._refuse_compiled_parts()
 
     def _unhook(self) -> None:
