@@ -119,7 +119,7 @@ def test_the_core_needs_torch_alone(part):
 def test_the_engine_is_small():
     """All its lines: blank ones, comments and docstrings too."""
     lengths = {n: len(f.read_text(encoding="utf-8").splitlines()) for n, f in FILES.items() if part_of(n) == "engine"}
-    assert sum(lengths.values()) <= 2600, lengths
+    assert sum(lengths.values()) <= 3100, lengths
 
 
 # Words of the language, or the package's.

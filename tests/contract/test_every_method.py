@@ -30,7 +30,9 @@ alone = pytest.mark.filterwarnings("ignore:'uncond-reuse' leaves out other guida
 # A forecast by one number for the whole batch, which depends on every sample: the mean of the samples' gamma; the
 # anchors' inner products, by which modes are fitted.
 BY_BATCH = ("dicache", "dmd")
-NAMES = sorted(RECIPES)
+# They need blocks that can compute some of their tokens, which the toys' aren't known to: test_hsa.py holds them to it.
+ELSEWHERE = {"hsa", "hsa-line"}
+NAMES = sorted(set(RECIPES) - ELSEWHERE)
 SKIPPING = [n for n in NAMES if RECIPES[n].paper != "control"]
 VIDEO = Pipeline(Video())
 

@@ -50,7 +50,7 @@ def test_to_json_is_plain(traced):
     assert len(rows) == len(trace)
     assert set(rows[0]) == {
         "run", "step", "evaluation", "branch", "decides", "expert", "request", "window", "timestep", "decision",
-        "reason", "error", "total", "seconds", "bytes", "probe_bytes",
+        "reason", "error", "total", "seconds", "bytes", "probe_bytes", "share",
     }  # fmt: skip
 
 

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from ..core.anatomy import Grid, original_class, tensors_in
 
+# What diffusers' Wan blocks have for each token: rotary positions, and where frames have timesteps of their own
+# (image-to-video of Wan2.2's small model), modulation.
+WAN_ROWS = {"WanTransformerBlock": {"rotary_emb": 4, "temb": 4}}
+
 
 def is_named(model: nn.Module, *names: str) -> bool:
     """Whether the model's class, or one that it derives from, has one of these names."""

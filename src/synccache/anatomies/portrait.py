@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from ..core.anatomy import Anatomy
-from .parts import attribute, is_named, patch_of, video_grid
+from .parts import WAN_ROWS, attribute, is_named, patch_of, video_grid
 
 _ASSETS = Path(__file__).parent.parent / "portrait" / "assets"
 
@@ -19,6 +19,7 @@ def recognise(model: nn.Module) -> Anatomy | None:
         blocks=tuple(model.blocks),
         sites=tuple(model.inject_after),
         streams={"WanTransformerBlock": {"hidden_states": 0}},
+        rows=WAN_ROWS,
         grid=video_grid("hidden_states", patch_of(model)),
         width=attribute(model, "dim"),
         shipped=_ASSETS,

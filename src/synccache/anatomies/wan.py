@@ -7,7 +7,7 @@ no method can be more than six times faster.
 from torch import nn
 
 from ..core.anatomy import Anatomy
-from .parts import attribute, is_named, patch_of, token_width, video_grid
+from .parts import WAN_ROWS, attribute, is_named, patch_of, token_width, video_grid
 
 
 def recognise(model: nn.Module) -> Anatomy | None:
@@ -20,6 +20,7 @@ def recognise(model: nn.Module) -> Anatomy | None:
         blocks=tuple(model.blocks),
         sites=tuple(sorted(attribute(model, "vace_layers"))) if vace else (),
         streams={"WanTransformerBlock": {"hidden_states": 0}},
+        rows={} if vace else WAN_ROWS,
         grid=video_grid("hidden_states", patch_of(model)),
         width=token_width(model),
     )

@@ -52,6 +52,10 @@ class Anatomy:
             tokens first; empty: recorded on a computed step.
         added: for a block class's name, ``{argument: stream}`` of what such a block adds to that stream as its last act
             (a ControlNet's residual): injection after the block, kept out of what is stored and live on every step.
+        rows: for the name of a block class that can compute some of its tokens: ``{argument: dimensions}`` of what
+            may have a row for each token besides the stream. These are tensors (also in tuples) of that many
+            dimensions, of which number 1 is as long as the stream. The first attention module in such a block is that
+            of its tokens to each other, and nothing else in it mixes tokens.
         grid: gives the video tokens' (t, h, w) from the forward's bound arguments; None: unknown.
         offset: index of the first video token.
         width: number of channels of a token, for telling profiles apart.
@@ -90,6 +94,7 @@ class Anatomy:
     sites: tuple[int, ...] | None = None
     streams: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     added: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    rows: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     grid: Grid | None = None
     offset: int = 0
     width: int | None = None

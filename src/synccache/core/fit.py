@@ -21,7 +21,8 @@ def check_fit(method: Method, regions: Sequence[Region], shared: bool = True) ->
     """Refuse what makes no sense.
 
     Raises:
-        InputError: the gate looks into a model that is left out whole; guidance is to be filled in and no branch
+        InputError: the gate looks into a model that is left out whole; it names groups of tokens and the scope knows of
+            none, or the other way round; guidance is to be filled in and no branch
             decides for the others; or a forecaster says that it can't go with the gate, or with what it is to forecast.
     """
     whole = any(not r.members and r.value != "guidance" for r in regions)
@@ -34,6 +35,18 @@ def check_fit(method: Method, regions: Sequence[Region], shared: bool = True) ->
         raise InputError(
             f"{method.name!r} tells the other guidance branches from the one that decides, and with "
             "branches='separate' each decides for itself. Leave branches at 'shared', or choose another method."
+        )
+    parted, named = any(r.rows for r in regions), getattr(innermost(method.gate), "names_tokens", False)
+    if regions and parted != named:
+        one, other = ("gate", "scope") if named else ("scope", "gate")
+        raise InputError(
+            f"The {one} of {method.name!r} is for groups of tokens that are computed without the others, and its "
+            f"{other} isn't. Take both from the same method."
+        )
+    if parted and (method.guidance is not None or method.forecaster.split is not None or method.forecaster.gram):
+        raise InputError(
+            f"{method.name!r} keeps values of each token from steps of its own, which only forecasts by the times "
+            "alone can go on from. Choose reuse or a line, without guidance told from another branch."
         )
     for guidance in (False, True):
         of = [r for r in regions if (r.value == "guidance") == guidance]

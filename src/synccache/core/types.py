@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from .groups import Groups
+
 
 class Action(Enum):
     """What a step does with a region."""
@@ -38,6 +40,7 @@ class Region:
         feeding: names of that member's other modules whose outputs go into ``part`` alone, and which needn't run where
             it is filled in.
         forecaster: how its missing value is predicted; None: as the method says.
+        rows: some of its tokens may be computed without the others, so that what is kept has times of its own for each.
     """
 
     id: str
@@ -46,6 +49,7 @@ class Region:
     part: str = ""
     feeding: tuple[str, ...] = ()
     forecaster: Forecaster | None = None
+    rows: bool = False
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -125,11 +129,15 @@ class Seen:
             the first tensor that it returned.
         mask: [B or 1, V] person weight of each video token in 0..1, or None.
         ratios: per sample, the quotients of what the gate's ``measure`` gave; None when nothing was measured.
+        grid: (t, h, w) of the video tokens; ``others``: how many tokens their stream has besides. Gates that name
+            groups of tokens are told both, once blocks are called.
     """
 
     taps: Mapping[str, Tap] = field(default_factory=dict)
     mask: Tensor | None = None
     ratios: tuple[tuple[float, ...], ...] | None = None
+    grid: tuple[int, int, int] | None = None
+    others: int = 0
 
     def tap(self, name: str) -> Tap:
         return self.taps.get(name, Tap(None))
@@ -145,13 +153,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """A gate's answer: one action for all regions, or (``actions``) one for each region's id."""
+    """A gate's answer: one action for all regions, or (``actions``) one for each region's id.
+
+    With ``groups``, the tokens of the ``active`` ones are computed also where a region is filled in.
+    """
 
     action: Action
     reason: str = ""
     error: float | None = None
     total: float | None = None
     actions: Mapping[str, Action] | None = None
+    groups: Groups | None = None
+    active: tuple[int, ...] = ()
 
     def of(self, region: Region) -> Action:
         return self.actions.get(region.id, self.action) if self.actions else self.action

@@ -36,6 +36,7 @@ class Expert:
         structure: what is known of its blocks.
         regions: what skipped steps fill in, ``blocks`` by block index, ``parts`` by (block index, module name);
             ``whole``: the whole model as a region, ``guidance``: what other branches add to the leading one.
+        rows: indices of the blocks that may compute some of their tokens without the others.
         forms: of the outputs that were stored, by region id.
         refused: ids of regions that can't be filled in after all.
         confused: whether its blocks ran in an order that isn't understood.
@@ -70,6 +71,7 @@ class Expert:
         inside = [r for r in found if r.members]
         self.blocks = {i: r for r in inside if not r.part for i in r.members}
         self.parts = {(r.first, name): r for r in inside for name in r.modules}
+        self.rows = tuple(sorted(i for i, r in self.blocks.items() if r.rows))
         self.whole = next((r for r in found if not r.members and r.value != "guidance"), None)
         self.guidance = next((r for r in found if r.value == "guidance"), None)
         self.filled = tuple(r for r in found if r is not self.guidance)

@@ -3,6 +3,7 @@
 >>> Warmup(Last(Threshold(0.1)), steps=4)
 """
 
+from .allocation import Allocation
 from .budget import Budget
 from .first_block import FirstBlock
 from .growing import Growing
@@ -26,6 +27,7 @@ from .turn import Turn
 from .warmup import Warmup
 
 __all__ = [
+    "Allocation",
     "Blind",
     "Budget",
     "FirstBlock",

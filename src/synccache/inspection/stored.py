@@ -11,7 +11,7 @@ from .. import anatomies
 from ..api import cached
 from ..core.anatomy import Anatomy, original_class
 from ..core.types import Action, Decision, Region, Run, Seen, Step, innermost
-from ..errors import InputError
+from ..errors import InputError, UnsupportedModel
 from ..gates.warmup import ASSUMED_STEPS
 from ..handle import Handle
 from ..methods.recipe import Recipe
@@ -41,7 +41,7 @@ def stored_tensors(recipe: Recipe, model: str) -> dict[str, int] | None:
     try:
         with cached(bare, recipe.name, **given) as handle:
             return held(handle)
-    except InputError:
+    except (InputError, UnsupportedModel):
         return None
 
 
@@ -50,8 +50,10 @@ def held(handle: Handle) -> dict[str, int]:
     method, anatomy = handle.method, handle.anatomy
     computed = computed_steps(handle)
     wanted = method.forecaster.anchors
+    anchors = sum(_streams(anatomy, r) * min(wanted, computed.get(r.id, wanted)) for r in handle.regions)
+    rows = sum(len(r.members) for r in handle.regions if r.rows)  # blocks whose keys and values are kept, too
     return {
-        "anchors": sum(_streams(anatomy, r) * min(wanted, computed.get(r.id, wanted)) for r in handle.regions),
+        "anchors": anchors + wanted * (2 * rows + bool(rows)),
         "guidance": 0 if method.guidance is None else method.guidance.anchors,
         "lead": int(method.guidance is not None),
         "gate": sum(watch.before + watch.computed for watch in innermost(method.gate).measure.watches.values()),

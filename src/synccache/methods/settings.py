@@ -22,14 +22,14 @@ AXES: dict[str, tuple[str, ...]] = {
         (
             "threshold", "computed_steps", "mask_weight", "warmup", "last", "max_gap", "interval", "schedule", "ratios",
             "coefficients", "signal", "front", "probe", "max_skips", "turn", "refresh", "growth",
-            "guided",
+            "guided", "budget", "divisors",
         ),
         ("gate",),
     ),
     **dict.fromkeys(
         (
             "cache_ratio", "boundaries", "decoupled", "back", "residual", "attention", "feed_forward", "share",
-            "blocks",
+            "blocks", "limit",
         ),
         ("scope",),
     ),

@@ -89,6 +89,12 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "growth": _number(0),
     "ridge": _number(0),
     "centred": (lambda v: isinstance(v, bool), "True or False"),
+    "budget": (lambda v: _number(0)[0](v) and 0 < v <= 1, "a number over 0 and up to 1"),
+    "divisors": (
+        lambda v: _indices(v) and len(v) > 0 and min(v) == 1 and list(v) == sorted(set(v)),
+        "a list of whole numbers from 1 on, each larger than the one before",
+    ),
+    "limit": _number(1, whole=True),
     "steps": _number(1, whole=True),
     "branches": (lambda v: v in ("shared", "separate"), "'shared' or 'separate'"),
     "storage_dtype": (lambda v: isinstance(v, torch.dtype) and v.is_floating_point, "a floating-point torch.dtype"),

@@ -6,6 +6,7 @@ from .modules import Modules
 from .nothing import Nothing
 from .segments import Segments, inner_sites
 from .spans import Spans
+from .tokens import Tokens
 from .whole_model import WholeModel
 from .whole_stack import WholeStack
 
@@ -15,6 +16,7 @@ __all__ = [
     "Nothing",
     "Segments",
     "Spans",
+    "Tokens",
     "WholeModel",
     "WholeStack",
     "best_path",

@@ -23,6 +23,7 @@ class Record:
         reason: why.
         error, total: the probe's error, and the running sum that it was added to; None where nothing was probed.
         seconds: wall-clock time of the call as Python saw it (on a GPU, work may still be under way).
+        share: which part of the blocks' tokens was computed, of 1: each block counts its own.
         bytes: held in anchors after the call; ``probe_bytes``: held for the probe.
     """
 
@@ -42,6 +43,7 @@ class Record:
     bytes: int
     probe_bytes: int
     window: Hashable = None
+    share: float = 1.0
 
 
 class Trace:
@@ -93,6 +95,11 @@ class Trace:
         """Number of skipped steps of a run."""
         return self.decisions(run).count("skipped")
 
+    def cost(self, run: int = -1) -> float:
+        """Which part of a run was computed, in tokens of blocks, over all its calls."""
+        shares = [r.share for r in self.of_run(run)]
+        return sum(shares) / len(shares) if shares else 0.0
+
     def errors(self, run: int = -1) -> list[float | None]:
         return [r.error for r in self.steps(run)]
 
@@ -137,7 +144,8 @@ class Trace:
             )
         bar = "".join("#" if d == "computed" else "." for d in self.decisions())
         why = ", ".join(f"{reason} {count}" for reason, count in self.reasons().most_common())
-        return "\n".join([*lines, f"latest run: {bar}   (# computed, . skipped)", f"reasons: {why or 'none'}"])
+        bar += f"   (# computed, . skipped; {self.cost():.1%} of the blocks' tokens computed)"
+        return "\n".join([*lines, f"latest run: {bar}", f"reasons: {why or 'none'}"])
 
     def plot(self, path: str | Path, run: int = -1) -> Path:
         """Draw decisions, errors and bytes of a run over its steps, into a picture file."""

@@ -14,6 +14,7 @@ from .call import Call, Run
 from .capture import Capture
 from .conditioning import SIGNALS, see_inputs
 from .decide import decide
+from .tokens import rows_of, run_active, run_whole
 from .values import forecast, keep
 
 
@@ -21,18 +22,24 @@ def run_block(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, A
     """Block ``index`` is called: probe blocks run, then the gate decides, then regions are filled in or recorded."""
     expert, structure, measure = call.expert, call.expert.structure, call.engine.measure
     if index != call.latest + 1 and not _in_order(call, index):
+        call.work += 1
         return run(*args, **kwargs)
     first = not call.called
     call.called.add(index)
     call.latest = index
     if call.decision is None:
         if first:
+            call.length = next((x.shape[1] for x in structure.take(index, args, kwargs).values() if x.ndim > 2), 0)
             _enter(call, index, args, kwargs)
         if index >= measure.blocks:
             decide(call)
     region = None if call.decision is None or call.alone else expert.blocks.get(index)
     if region is not None and call.is_filled(region):
-        filled = _fill(call, region, index, args, kwargs)
+        rows = rows_of(call, index, args, kwargs)
+        if rows is not None:
+            filled = run_active(call, region, rows, index, run, args, kwargs)
+        else:
+            filled = _fill(call, region, index, args, kwargs)
         if filled is not None:
             return filled
     inputs = structure.take(index, args, kwargs)
@@ -53,7 +60,11 @@ def run_block(call: Call, index: int, run: Run, args: tuple, kwargs: dict[str, A
         bring_weights(structure.anatomy.blocks[index])
     if call.decision is None and first and inputs and "residual" in measure.watches:
         call.entry = next(iter(inputs.values())).clone()
-    output = run(*args, **kwargs)
+    call.work += 1
+    if index in expert.rows and call.decision is not None and not expert.confused:
+        output = run_whole(call, index, run, args, kwargs, next(iter(inputs.values())).shape[1])
+    else:
+        output = run(*args, **kwargs)
     fits = structure.leave(index, bound, output) if bound is not None else index not in structure.anatomy.fixed
     if capture is not None:
         outputs = structure.given(index, output) if fits else {}

@@ -16,6 +16,7 @@ from ..place.evidence import Evidence
 from ..place.told import Told
 from ..store.session import Session
 from .capture import Capture
+from .rows import Rows
 
 Run = Callable[..., Any]  # a module's own call
 
@@ -35,6 +36,9 @@ class Call(Evidence):
         shapes: of the streams that the current block received, the main one first.
         entry: a copy of what the first block received, until the probe blocks have run, for a gate that wants it.
         weights: of forecasters, by anchors' times.
+        length: of the first block's main stream, once that is called; ``rows``: those that are computed alone.
+        attention: takes part in the self-attention of the block that runs, where keys and values matter.
+        work: how many blocks were computed, of a part of their tokens as that part.
         wanted: numbers that have to be brought from the device, and what takes them.
     """
 
@@ -57,9 +61,13 @@ class Call(Evidence):
         self.held: dict[str, dict[str, Tensor]] = {}
         self.shapes: list[torch.Size] = []
         self.entry: Tensor | None = None
-        self.weights: dict[tuple[int, tuple[float, ...]], Sequence[float] | Tensor] = {}
+        self.weights: dict[Hashable, Sequence[float | Tensor] | Tensor] = {}
         self.called: set[int] = set()
         self.latest = -1
+        self.length = 0
+        self.rows: Rows | None = None
+        self.attention: Any = None
+        self.work = 0.0
         self.called_parts: set[tuple[int, str]] = set()
         self.started = time.perf_counter()
         self.mark = engine.timing.start(self.latents.tensors[0].device)

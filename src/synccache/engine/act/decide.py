@@ -13,6 +13,7 @@ from .call import Call
 from .conditioning import has_changed
 from .locate import locate
 from .outputs import is_told, over
+from .tokens import can_follow
 from .values import video_tokens
 
 
@@ -70,6 +71,8 @@ def _possible(call: Call, decision: Decision, changed: bool) -> Decision:
     session, expert = call.session, call.expert
     since = session.computed_at.get(call.key, 0)
     usable = [] if call.alone or expert.confused else expert.filled
+    if decision.groups is not None and not can_follow(call, decision.groups, since):
+        usable = []
     filled = [r for r in usable if decision.of(r) is Action.FILL and expert.can_fill(r)]
     only_guidance = expert.guidance is not None and not expert.filled
     told = only_guidance and session.followed(expert.index, over(call, call.branch).id, since)
@@ -79,7 +82,7 @@ def _possible(call: Call, decision: Decision, changed: bool) -> Decision:
     if only_guidance and call.decides and len(session.clock.branches) < 2:
         call.engine.notices.say("idle", IDLE.format(call.engine.method.name))
         reason = "no other branch"
-    return replace(decision, action=Action.COMPUTE, actions=None, reason=reason)
+    return replace(decision, action=Action.COMPUTE, actions=None, groups=None, reason=reason)
 
 
 def _ask(call: Call) -> Decision:
@@ -96,7 +99,7 @@ def _ask(call: Call) -> Decision:
             session.gates[key] = gate.init(Run(None, call.expert.filled))  # a guess refuses no run
     decision, session.gates[key] = gate.decide(session.gates[key], step, call.seen)
     if decision.fills and (step.index == 0 or call.new_run):
-        decision = replace(decision, action=Action.COMPUTE, actions=None, reason="first step")
+        decision = replace(decision, action=Action.COMPUTE, actions=None, groups=None, reason="first step")
     return decision
 
 
@@ -109,11 +112,15 @@ def _look(call: Call) -> Seen:
             now, mask = video_tokens(call, now, max(0, measure.blocks - 1))
         if now is not None or name == "output":
             taps[name] = call.session.look_back((call.expert.index, call.key, name), now)
-    seen = Seen(taps, mask)
+    grid, anatomy = None, call.expert.structure.anatomy
+    if call.expert.rows and anatomy.grid is not None:
+        grid = anatomy.grid(call.bound)
+    others = call.length - math.prod(grid) if grid is not None else 0
+    seen = Seen(taps, mask, grid=grid if others >= 0 else None, others=others)
     measured = measure.measure(seen) if taps else None
     if measured is None:
         return seen
-    group = group_for(call.expert.structure.anatomy, call.expert.model, engine.group)
+    group = group_for(anatomy, call.expert.model, engine.group)
     measured = agree(measured, group).float()
     ratios, width = [], measured.shape[-1] // 2
 

@@ -17,6 +17,7 @@ from .call import Call, Run
 from .decide import decide
 from .locate import end_run, locate
 from .outputs import fill_pass, keep_output, keep_pass, recall_output
+from .tokens import returned
 
 
 def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -33,6 +34,8 @@ def run_model(engine: Engine, expert: Expert, run: Run, args: tuple, kwargs: dic
                 decide(call)
             for capture in list(call.captures.values()):
                 store(call, capture)
+            if expert.rows:
+                output = returned(call, output)
             _keep(call, output)
         keep_pass(call, output)
         _finish(call)
@@ -91,6 +94,7 @@ def _finish(call: Call) -> None:
         decides=call.decides, expert=expert.index, request=session.request, window=session.window,
         timestep=call.time.high, decision=action.value, reason=decision.reason, error=decision.error,
         total=decision.total, seconds=time.perf_counter() - call.started, bytes=anchors, probe_bytes=kept,
+        share=_share(call, action),
     )  # fmt: skip
     ends = session.total is not None and step.index >= session.total - 1 and session.clock.complete
     _time(call, action is Action.FILL, step.index, ends)
@@ -102,6 +106,12 @@ def _finish(call: Call) -> None:
             session.clock.latents.tensors = []  # whether another call's are the same then shows by value only
     if engine.on_record is not None:
         engine.on_record(record)
+
+
+def _share(call: Call, action: Action) -> float:
+    """Which part of the blocks' tokens was computed; where there are no blocks, of the model."""
+    blocks = call.expert.structure.blocks
+    return min(1.0, call.work / len(blocks)) if blocks else float(action is Action.COMPUTE)
 
 
 def _time(call: Call, skipped: bool, step: int, ends: bool) -> None:

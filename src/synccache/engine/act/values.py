@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ...core.sums import add_weighted
-from ...core.types import Context, Region, Stored
+from ...core.types import Context, Forecaster, Region, Stored
 from ..store.anchors import History
+from ..store.rows import RowHistory
 from .call import Call
 
 
@@ -31,25 +33,19 @@ def keep(call: Call, region: Region, stream: str, value: Tensor, dtype: torch.dt
         if not engine.on_store(shown):
             return
     held = call.session.held.setdefault(call.place(region), {})
-    held.setdefault(stream, History(forecaster.anchors)).push(float(step.index), kept)
+    if stream not in held:
+        held[stream] = (RowHistory if region.rows else History)(forecaster.anchors)
+    held[stream].push(float(step.index), kept)
 
 
 def forecast(call: Call, region: Region, history: History, value: Tensor, main: bool, *, onto: bool = True) -> Tensor:
     """``value`` plus what the forecaster predicts from the anchors; where not ``onto`` it, the prediction alone, and
     ``value`` only says dtype and device."""
     forecaster = region.forecaster or call.engine.method.forecaster
-    split, key = forecaster.split, (id(forecaster), history.times)
-    weights: Any = call.weights.get(key)
-    if weights is None:
-        context = Context(call.step, call.seen, gram=history.gram() if forecaster.gram else None)
-        weights = forecaster.weights(history.times, float(call.step.index), context)
-        weights = weights if split is not None else weights[0].tolist()
-        if not forecaster.gram:
-            call.weights[key] = weights
-    values = history.values
+    split, weights, values = forecaster.split, weigh(call, forecaster, history), history.values
     if not onto:
-        newest, alone = values[0], split is None and weights[0] == 1 and sum(map(bool, weights)) == 1
-        if alone and newest.dtype is value.dtype and newest.device == value.device:
+        newest = values[0]
+        if split is None and is_newest(weights) and newest.dtype is value.dtype and newest.device == value.device:
             return newest.clone()
         value = value.expand(newest.shape)
     if split is None:
@@ -63,6 +59,25 @@ def forecast(call: Call, region: Region, history: History, value: Tensor, main: 
     elif call.engine.mask.known:
         context = replace(context, mask=value.new_zeros(1, 0))  # nothing in this stream is the person's
     return split.add(value, values, weights, context, onto)
+
+
+def weigh(call: Call, forecaster: Forecaster, history: History) -> Any:
+    """What each anchor counts in this step's forecast: a number, or one for each row; of a split [groups, anchors]."""
+    key = (id(forecaster), history.key)
+    weights: Any = call.weights.get(key)
+    if weights is None:
+        context = Context(call.step, call.seen, gram=history.gram() if forecaster.gram else None)
+        rule = lambda times: forecaster.weights(times, float(call.step.index), context)  # noqa: E731
+        split = forecaster.split is not None
+        weights = rule(history.times) if split else history.factors(lambda times: rule(times)[0].tolist())
+        if not forecaster.gram:
+            call.weights[key] = weights
+    return weights
+
+
+def is_newest(weights: Sequence[Any]) -> bool:
+    """Whether they give the newest anchor itself."""
+    return not isinstance(weights[0], Tensor) and weights[0] == 1 and not any(weights[1:])
 
 
 def video_tokens(call: Call, stream: Tensor, index: int) -> tuple[Tensor, Tensor | None]:

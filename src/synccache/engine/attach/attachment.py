@@ -12,6 +12,7 @@ from ...conflicts import refuse_compiled, refuse_newcomer
 from ...core.advice import UNCOVERED, UNKNOWN
 from ...core.anatomy import Anatomy, original_class
 from ...errors import Conflict
+from ..act.attention import run_attention
 from ..act.blocks import run_block
 from ..act.outputs import run_part
 from ..act.run import run_model
@@ -93,6 +94,9 @@ class Attachment:
             path, _, last = name.rpartition(".")
             seat = Seat(blocks[index].get_submodule(path), last)
             self.parts.append(hook(seat.now(), run_part, (index, name), seat, "a block"))
+        for index in expert.rows:
+            seat = Seat(blocks[index], expert.structure.anatomy.parts(index)[0])
+            self.parts.append(hook(seat.now(), run_attention, index, seat, "a block"))
         self._refuse_compiled_parts()
 
     def _unhook(self) -> None:
@@ -130,6 +134,13 @@ class Attachment:
 
     def _refuse_compiled_parts(self) -> None:
         """A block's graph, once it is there, may not ask again for what stands in its modules: so this is looked at."""
+        for index in self.expert.rows:
+            if self.blocks[index].compiled is not None:
+                cls = original_class(self.blocks[index].module).__name__
+                raise Conflict(
+                    f"{self.engine.method.name!r} runs blocks on some of their tokens, which a compiled {cls} can't. "
+                    "Choose a method that leaves out whole blocks, or don't compile them."
+                )
         for index, name in self.expert.parts:
             if self.blocks[index].compiled is not None:
                 part = self.expert.structure.anatomy.blocks[index].get_submodule(name)

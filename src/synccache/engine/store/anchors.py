@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,15 @@ class History:
         self.make_room()
         kept = [(t, v) for t, v in zip(self.times, self.values, strict=True) if v.shape == value.shape]
         self.times, self.values = (time, *[t for t, _ in kept]), [value, *[v for _, v in kept]]
+
+    @property
+    def key(self) -> Hashable:
+        """The same for all histories whose ``factors`` are."""
+        return self.times
+
+    def factors(self, weights: Callable[[tuple[float, ...]], list[float]]) -> Sequence[float | Tensor]:
+        """What each of ``values`` counts, where ``weights`` says so by the times."""
+        return weights(self.times)
 
     def gram(self) -> Tensor:
         """[J, J] float64 on the host: inner products of the anchors, those of new ones brought over together."""
