@@ -66,20 +66,21 @@ def test_ctrl_c_reaches_the_script(script):
         import time
         print("ready", flush=True)
         try:
-            time.sleep(60)
+            time.sleep(100)
         finally:
             print("cleaned up", flush=True)
         """
     )
     ends = []
     for before in ([], [*RUN, "--"]):
-        work = subprocess.Popen(
-            [sys.executable, *before, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-        )
-        assert work.stdout.readline() == "ready\n"
-        time.sleep(0.1)
-        work.send_signal(signal.SIGINT)
-        out, error = work.communicate(timeout=60)
+        command = [sys.executable, *before, path]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        ) as work:
+            assert work.stdout.readline() == "ready\n"
+            time.sleep(0.5)  # it sleeps by now
+            work.send_signal(signal.SIGINT)
+            out, error = work.communicate(timeout=120)
         ends.append((work.returncode, out, "KeyboardInterrupt" in error))
     assert ends[0] == ends[1] == (-signal.SIGINT, "cleaned up\n", True)
 
