@@ -75,8 +75,9 @@ def test_ctrl_c_reaches_the_script(script):
     for before in ([], [*RUN, "--"]):
         command = [sys.executable, *before, path]
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
-        ) as work:
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
+        ) as work:  # fmt: skip
             assert work.stdout.readline() == "ready\n"
             time.sleep(0.5)  # it sleeps by now
             work.send_signal(signal.SIGINT)

@@ -123,6 +123,7 @@ AT_THREE: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
     "delta-dit": tuple((f"1/{n}", {"interval": n}) for n in (4, 6, 8)),
     "easycache": tuple((f"@{n}", {"computed_steps": n, "warmup": 4, "max_gap": 0}) for n in (6, 8, 10)),
     "first-block": tuple((f"{t:g}", {"threshold": t}) for t in (0.12, 0.16, 0.2)),
+    **{name: tuple((f"{b:g}", {"budget": b}) for b in (0.25, 0.5, 0.75)) for name in ("hsa", "hsa-line")},
     "l2p": tuple((f"1/{n}", {"interval": n}) for n in (6, 8, 12)),
     "magcache": tuple((f"{t:g}", {"threshold": t, "max_gap": 9}) for t in (0.12, 0.24, 0.4)),
     "profilingdit": tuple((f"1/{n}", {"refresh": list(range(6, 50, n))}) for n in (7, 9, 12)),

@@ -112,7 +112,8 @@ class Budget:
         if asked == state.asked or state.done[0] >= index:
             return state
         gate, first, last, steps = self._plan(state.total, asked, state.known)
-        wanted = max(asked, state.computed + sum(step >= index for step in steps))
+        before = min(sum(step < index for step in steps), asked - last)  # of such a run
+        wanted = max(asked, state.computed + asked - before)
         if not state.known:
             left = wanted - state.computed
             rest = spread(state.total - index, left, max(0, first - index), min(last, left))
